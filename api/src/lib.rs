@@ -1,0 +1,1 @@
+//! The wire contract between node, client and operator.

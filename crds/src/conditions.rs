@@ -166,17 +166,11 @@ pub struct Observation {
 /// `lastTransitionTime` is `now` where the status changed or is new, otherwise as before: so the same observations give the
 /// same list, and a converged object causes no write.
 #[must_use]
-pub fn transition(
-    previous: &[Condition],
-    observations: Vec<Observation>,
-    observed_generation: Option<i64>,
-    now: &Time,
-) -> Vec<Condition> {
+pub fn transition(previous: &[Condition], observations: Vec<Observation>, observed_generation: Option<i64>, now: &Time) -> Vec<Condition> {
     observations
         .into_iter()
         .map(|observation| {
-            let unchanged = find(previous, observation.type_)
-                .filter(|condition| condition.status == observation.status.as_str());
+            let unchanged = find(previous, observation.type_).filter(|condition| condition.status == observation.status.as_str());
             Condition {
                 type_: observation.type_.as_str().to_owned(),
                 status: observation.status.as_str().to_owned(),
@@ -198,9 +192,8 @@ pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition
 /// Whether a condition holds for exactly this generation of the spec.
 #[must_use]
 pub fn holds(conditions: &[Condition], type_: ConditionType, generation: Option<i64>) -> bool {
-    find(conditions, type_).is_some_and(|condition| {
-        condition.status == ConditionStatus::True.as_str() && condition.observed_generation == generation
-    })
+    find(conditions, type_)
+        .is_some_and(|condition| condition.status == ConditionStatus::True.as_str() && condition.observed_generation == generation)
 }
 
 #[cfg(test)]
@@ -223,12 +216,7 @@ mod tests {
     #[test]
     fn the_time_moves_only_with_the_status() {
         let (first, second) = (at("2026-01-01T00:00:00Z"), at("2026-01-02T00:00:00Z"));
-        let waiting = transition(
-            &[],
-            observe(ConditionStatus::False, Reason::FORMING, "a"),
-            Some(1),
-            &first,
-        );
+        let waiting = transition(&[], observe(ConditionStatus::False, Reason::FORMING, "a"), Some(1), &first);
         assert_eq!(waiting[0].last_transition_time, first);
 
         let still = transition(
@@ -239,11 +227,7 @@ mod tests {
         );
         assert_eq!(still[0].last_transition_time, first);
         assert_eq!(
-            (
-                still[0].reason.as_str(),
-                still[0].message.as_str(),
-                still[0].observed_generation
-            ),
+            (still[0].reason.as_str(), still[0].message.as_str(), still[0].observed_generation),
             ("QuorumLost", "b", Some(2))
         );
 

@@ -48,7 +48,10 @@ pub fn files(page: fn(&[Value]) -> String) -> Result<Vec<(String, String)>, serd
         files.push((format!("crds/generated/{name}.yaml"), format!("{note}{plain}")));
         files.push((
             format!("charts/kvfleet/templates/crds/{name}.yaml"),
-            format!("{{{{- if .Values.crds.install }}}}\n{note}{}{{{{- end }}}}\n", for_the_chart(&definition)?),
+            format!(
+                "{{{{- if .Values.crds.install }}}}\n{note}{}{{{{- end }}}}\n",
+                for_the_chart(&definition)?
+            ),
         ));
     }
     Ok(files)
@@ -59,10 +62,7 @@ pub fn files(page: fn(&[Value]) -> String) -> Result<Vec<(String, String)>, serd
 fn for_the_chart(definition: &Value) -> Result<String, serde_yaml::Error> {
     let mut definition = definition.clone();
     if let Some(metadata) = definition.pointer_mut("/metadata").and_then(Value::as_object_mut) {
-        metadata.insert(
-            "annotations".to_owned(),
-            serde_json::json!({ "helm.sh/resource-policy": "keep" }),
-        );
+        metadata.insert("annotations".to_owned(), serde_json::json!({ "helm.sh/resource-policy": "keep" }));
     }
     serde_yaml::to_string(&definition)
 }
@@ -70,8 +70,7 @@ fn for_the_chart(definition: &Value) -> Result<String, serde_yaml::Error> {
 const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
 
 fn definition<K: CustomResourceExt>(object_rules: Value) -> Value {
-    let mut definition =
-        serde_json::to_value(K::crd()).expect("a definition is plain data, always JSON");
+    let mut definition = serde_json::to_value(K::crd()).expect("a definition is plain data, always JSON");
     let schema = definition
         .pointer_mut(SCHEMA)
         .and_then(Value::as_object_mut)

@@ -62,9 +62,7 @@ impl ClusterNames {
     /// For the KvCluster of this name.
     #[must_use]
     pub fn new(cluster: impl Into<String>) -> Self {
-        Self {
-            cluster: cluster.into(),
-        }
+        Self { cluster: cluster.into() }
     }
 
     /// The KvCluster's own name.
@@ -190,10 +188,7 @@ impl ClusterNames {
     /// What selects the members of all shards. It never changes.
     #[must_use]
     pub fn selector(&self) -> Labels {
-        labels([
-            (LABEL_APPLICATION, NODE_APPLICATION),
-            (LABEL_INSTANCE, self.cluster.as_str()),
-        ])
+        labels([(LABEL_APPLICATION, NODE_APPLICATION), (LABEL_INSTANCE, self.cluster.as_str())])
     }
 
     /// What selects the members of one shard. It never changes.
@@ -252,10 +247,7 @@ pub fn tenant_endpoint(cluster_endpoint: &str, tenant_name: &str) -> String {
 }
 
 fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
-    pairs
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -291,10 +283,7 @@ mod tests {
     #[test]
     fn addresses_are_those_of_the_contract() {
         let names = ClusterNames::new("prod");
-        assert_eq!(
-            names.pod_host("storage", &names.pod(0, 2)),
-            "prod-s0-2.prod-peers.storage.svc"
-        );
+        assert_eq!(names.pod_host("storage", &names.pod(0, 2)), "prod-s0-2.prod-peers.storage.svc");
         assert_eq!(names.claim(0, 2), "data-prod-s0-2");
         assert_eq!(
             tenant_endpoint(&names.endpoint("storage"), "acme"),

@@ -19,9 +19,7 @@ pub struct Quantity(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// Not digits followed by a known unit.
-    #[error(
-        "`{0}` is not a quantity: write a whole number of bytes with a unit if you like, such as 65536, 64Ki or 10Gi"
-    )]
+    #[error("`{0}` is not a quantity: write a whole number of bytes with a unit if you like, such as 65536, 64Ki or 10Gi")]
     Malformed(String),
     /// More than 2^64 - 1 bytes.
     #[error("`{0}` is too large: a quantity is at most 15Ei")]
@@ -51,9 +49,7 @@ impl Quantity {
 pub fn parse(text: &str) -> Result<u64, QuantityError> {
     let malformed = || QuantityError::Malformed(text.to_owned());
     let too_large = || QuantityError::TooLarge(text.to_owned());
-    let unit_at = text
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(text.len());
+    let unit_at = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(unit_at);
     if digits.is_empty() {
         return Err(malformed());

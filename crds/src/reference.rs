@@ -42,10 +42,7 @@ fn describe(page: &mut String, definition: &Value) -> std::fmt::Result {
         description(schema),
     )?;
     for part in ["spec", "status"] {
-        writeln!(
-            page,
-            "\n### {part}\n\n| field | type | default | meaning |\n|---|---|---|---|"
-        )?;
+        writeln!(page, "\n### {part}\n\n| field | type | default | meaning |\n|---|---|---|---|")?;
         if let Some(part_schema) = schema.pointer(&format!("/properties/{part}")) {
             rows(page, part, part_schema)?;
         }

@@ -27,17 +27,13 @@ pub(crate) fn rule(rule: &str, message: &str) -> Rule {
 
 /// A rule that compares with the stored object: the change itself is what is refused.
 pub(crate) fn transition(rule: &str, message: &str) -> Rule {
-    Rule::new(rule)
-        .message(message)
-        .reason(Reason::FieldValueForbidden)
+    Rule::new(rule).message(message).reason(Reason::FieldValueForbidden)
 }
 
 /// The optional `field` of an object may not change, appear or disappear.
 pub(crate) fn fixed(field: &str, message: &str) -> Rule {
     transition(
-        &format!(
-            "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
-        ),
+        &format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
         message,
     )
     .field_path(format!(".{field}"))

@@ -69,7 +69,7 @@ fn run() -> Result<(), Error> {
         Request::Check(root) => {
             let stale: Vec<String> = definition::files(reference::page)?
                 .into_iter()
-                .filter(|(path, content)| fs::read_to_string(root.join(path)).is_ok_and(|found| found == *content) == false)
+                .filter(|(path, content)| !fs::read_to_string(root.join(path)).is_ok_and(|found| found == *content))
                 .map(|(path, _)| path)
                 .collect();
             if !stale.is_empty() {

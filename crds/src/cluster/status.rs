@@ -19,7 +19,7 @@ pub struct KvClusterStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
-    /// The identity of the cluster, made once: a decimal number. A member of another cluster is refused.
+    /// The identity of the cluster, a UUID made once. A member of another cluster is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
 

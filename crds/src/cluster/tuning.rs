@@ -93,7 +93,9 @@ pub struct Expiry {
 
 impl Default for Expiry {
     fn default() -> Self {
-        Self { sweep_interval: "1s".into() }
+        Self {
+            sweep_interval: "1s".into(),
+        }
     }
 }
 

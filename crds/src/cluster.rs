@@ -3,6 +3,11 @@
 //! In: nothing. Out: the typed resource and its schema, a file per part of the spec.
 //! Absent: what a field does, which is the operator's and the node's.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "the lint takes the parts of two columns for one attribute given twice"
+)]
+
 mod image;
 mod pods;
 mod service;
@@ -125,8 +130,8 @@ pub struct KvClusterSpec {
     ])))]
     pub replicas: i32,
 
-    /// The image of the members. Default: the one that the operator was installed with. Once a cluster runs, an
-    /// upgrade of the operator alone does not change it.
+    /// The image of the members. Default: the one that the operator was installed with. A member
+    /// takes up another image when its pod is next made.
     #[serde(default, skip_serializing_if = "Image::is_default")]
     pub image: Image,
 
@@ -193,7 +198,8 @@ pub struct KvClusterSpec {
     #[serde(default, skip_serializing_if = "Tenancy::is_empty")]
     pub tenancy: Tenancy,
 
-    /// Timing and batching of the replication between members. A change restarts the members one by one.
+    /// Timing and batching of the replication between members. A member takes up a change when its pod is next made: the
+    /// Progressing condition names the pods that are outdated.
     #[serde(default)]
     pub replication: Replication,
 

@@ -197,6 +197,7 @@ pub fn holds(conditions: &[Condition], type_: ConditionType, generation: Option<
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::*;
 

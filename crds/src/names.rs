@@ -251,6 +251,7 @@ fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::*;
 

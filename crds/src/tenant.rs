@@ -3,6 +3,11 @@
 //! In: nothing. Out: the typed resource and its schema.
 //! Absent: resolution of what a Tenant leaves out, which is the operator's.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "the lint takes the parts of two columns for one attribute given twice"
+)]
+
 mod policy;
 mod status;
 

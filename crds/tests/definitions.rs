@@ -1,5 +1,7 @@
 //! The definitions as files: complete, small enough, up to date, and in agreement with the types.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
 use std::{fs, path::Path};
 
 use kvfleet_crds::{KvCluster, Tenant, cluster, definition, reference};

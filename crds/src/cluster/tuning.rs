@@ -107,7 +107,7 @@ pub struct Logging {
     /// restart. Default info.
     pub level: LogLevel,
 
-    /// json, one object a line, or text for people. A change restarts the members one by one. Default json.
+    /// json, one object a line, or text for people. A member takes up a change when its pod is next made. Default json.
     pub format: LogFormat,
 }
 

@@ -38,6 +38,12 @@ pub const ROLE_PRIMARY: &str = "primary";
 /// The ClusterRole that the operator binds in a namespace to work with Secrets there. The chart makes it.
 pub const NAMESPACE_ROLE: &str = "kvfleet-namespace";
 
+/// The RoleBinding of [`NAMESPACE_ROLE`] in a namespace that holds a KvCluster. The chart's admission policies let the operator write
+/// it, and no other than it and [`NAMESPACE_BINDING_TENANTS`], and only there.
+pub const NAMESPACE_BINDING_CLUSTERS: &str = "kvfleet-clusters";
+/// The RoleBinding of [`NAMESPACE_ROLE`] in a namespace that holds a Tenant.
+pub const NAMESPACE_BINDING_TENANTS: &str = "kvfleet-tenants";
+
 /// The data port.
 pub const PORT_DATA: u16 = 8080;
 /// The health port.

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod error;
 pub mod tenant;
+pub mod token;
 pub mod usage;
 
 pub use error::{Code, Problem};

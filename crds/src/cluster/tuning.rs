@@ -57,7 +57,7 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 1_000))]
     pub scan_items: u32,
 
-    /// How many bytes of values a page of a scan holds when the request names no `max_bytes`, from 1Ki to 8Mi. Default 1Mi.
+    /// How many bytes a page of a scan holds at most, from 1Ki to 8Mi. Default 1Mi.
     #[schemars(extend("x-kubernetes-validations" = rules::quantity("limits.scanBytes", "1Ki", "8Mi")))]
     pub scan_bytes: Quantity,
 

@@ -1,1 +1,6 @@
-//! node
+//! `kvnode`: one member of a kvfleet cluster.
+//!
+//! A request goes `http → app → raft → state → storage`. The arrows go one way: a layer names only the one below it, and this file is
+//! the only place that knows them all.
+
+pub mod state;

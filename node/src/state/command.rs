@@ -1,0 +1,132 @@
+//! What a log entry asks of the state machine.
+//!
+//! In: built by `app` (from a request) and by the leader's own tasks (sweep, reap). Out: applied by every member, in the same order,
+//! with the same result. Absent by design: anything that a member would have to ask its own clock, disk or configuration for.
+
+use bytes::Bytes;
+use kvfleet_api::{admin::Settings, tenant::TenantConfig};
+
+/// A tenant's id: allocated by the state machine, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantId(pub u32);
+
+/// A command with the leader's stamp: the only clock that the state machine knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// Unix milliseconds; never below the stamp of an earlier entry (apply takes the later of the two).
+    pub stamp_ms: u64,
+    /// What to do.
+    pub command: Command,
+}
+
+/// The kind of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// UTF-8 text.
+    String,
+    /// JSON, kept byte for byte.
+    Json,
+    /// Anything.
+    Bytes,
+}
+
+/// How long a record lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// The tenant's default; where there is none, the tenant's maximum; where there is none either, for ever.
+    Default,
+    /// For ever; refused where the tenant has a maximum.
+    Never,
+    /// This many milliseconds from the stamp; refused above the tenant's maximum.
+    For(u64),
+    /// Until this moment, Unix milliseconds; refused in the past or above the maximum.
+    Until(u64),
+}
+
+/// What must hold of the record before the write; an expired record is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    None,
+    /// It is there (`If-Match: *`).
+    Present,
+    /// It is not there (`If-None-Match: *`, `KV-If-Revision: 0`).
+    Absent,
+    /// It has this revision (`If-Match: "42"`, `KV-If-Revision: 42`).
+    Revision(u64),
+}
+
+/// Whether a put may create, replace, or both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutMode {
+    /// Either.
+    Upsert,
+}
+
+/// What a log entry asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Write one record.
+    Put {
+        /// Whose.
+        tenant: TenantId,
+        /// UTF-8, no NUL, 1 ..= 2,048 bytes (checked before proposing).
+        key: String,
+        /// The value as sent.
+        value: Bytes,
+        /// Its kind.
+        kind: Kind,
+        /// `Content-Type` as sent; none = none was sent.
+        content_type: Option<String>,
+        /// `KV-Meta-*`, names lower case without the prefix, sorted.
+        metadata: Vec<(String, String)>,
+        /// How long it lives.
+        ttl: Ttl,
+        /// What must hold before.
+        condition: Condition,
+        /// Whether it may create, replace, or both.
+        mode: PutMode,
+    },
+    /// Delete one record.
+    Delete {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        key: String,
+        /// What must hold before.
+        condition: Condition,
+    },
+    /// Delete records that are expired at the stamp, earliest first, at most this many. Proposed by the leader.
+    Sweep {
+        /// At most.
+        limit: u32,
+    },
+    /// Delete rows of deleted tenants, at most this many. Proposed by the leader.
+    Reap {
+        /// At most.
+        limit: u32,
+    },
+    /// Create a tenant or replace its configuration.
+    PutTenant {
+        /// The name in URLs.
+        name: String,
+        /// Everything.
+        config: TenantConfig,
+    },
+    /// Refuse access to a tenant and keep its data. `uid` must be the stored one.
+    ReleaseTenant {
+        /// The name in URLs.
+        name: String,
+        /// The Tenant's uid.
+        uid: String,
+    },
+    /// Destroy a tenant: its name is free and its rows are invisible at once; `Reap` removes them. `uid` must be the stored one.
+    DeleteTenant {
+        /// The name in URLs.
+        name: String,
+        /// The Tenant's uid.
+        uid: String,
+    },
+    /// Replace the shard's settings.
+    PutSettings(Settings),
+}

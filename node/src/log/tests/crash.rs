@@ -26,7 +26,12 @@ enum Step {
 impl Model {
     fn of(wal: &Wal) -> Self {
         let entries = read_all(wal).into_iter().map(|entry| (entry.id.index, entry)).collect();
-        Self { vote: wal.vote(), purged: wal.purged(), last: wal.last(), entries }
+        Self {
+            vote: wal.vote(),
+            purged: wal.purged(),
+            last: wal.last(),
+            entries,
+        }
     }
 
     fn choose(&self, dice: &mut Dice) -> Step {
@@ -45,7 +50,11 @@ impl Model {
             4 if dice.roll(10) == 0 => Step::Purge(id(term, next + dice.roll(20))),
             _ => {
                 let count = 1 + dice.roll(4);
-                Step::Append((next..next + count).map(|index| entry(term, index, &vec![dice.roll(256) as u8; dice.roll(900) as usize])).collect())
+                Step::Append(
+                    (next..next + count)
+                        .map(|index| entry(term, index, &vec![dice.roll(256) as u8; dice.roll(900) as usize]))
+                        .collect(),
+                )
             }
         }
     }
@@ -77,14 +86,22 @@ impl Model {
 
 /// Runs requests until the power goes after `operations` disk operations, then looks at what is left. Returns that, or what is wrong.
 fn live_and_die(disk: &FakeDisk, expected: &Model, dice: &mut Dice, operations: u64) -> Result<Model, String> {
-    let options = Options { idle_flush: Duration::from_micros(200), ..small() };
+    let options = Options {
+        idle_flush: Duration::from_micros(200),
+        ..small()
+    };
     disk.cut_after(operations);
     let mut answered = 0;
     let mut models = vec![expected.clone()];
     if let Ok(wal) = Wal::open_on(Arc::new(disk.clone()), options.clone()) {
         if let Ok(entries) = wal.read(0..u64::MAX, usize::MAX) {
             // Reading may also be what meets the power cut.
-            let found = Model { vote: wal.vote(), purged: wal.purged(), last: wal.last(), entries: entries.into_iter().map(|entry| (entry.id.index, entry)).collect() };
+            let found = Model {
+                vote: wal.vote(),
+                purged: wal.purged(),
+                last: wal.last(),
+                entries: entries.into_iter().map(|entry| (entry.id.index, entry)).collect(),
+            };
             if found != *expected {
                 return Err(format!("reopened with {found:?} instead of {expected:?}"));
             }
@@ -131,7 +148,10 @@ fn live_and_die(disk: &FakeDisk, expected: &Model, dice: &mut Dice, operations: 
     if models[answered..].contains(&found) {
         Ok(found)
     } else {
-        Err(format!("{answered} of {} requests were answered, but the log holds {found:?}", models.len() - 1))
+        Err(format!(
+            "{answered} of {} requests were answered, but the log holds {found:?}",
+            models.len() - 1
+        ))
     }
 }
 
@@ -144,7 +164,8 @@ fn many_lives(seed: u64, lives: usize, flush: Flush) -> Result<(), String> {
     for life in 0..lives {
         let span = if dice.roll(2) == 0 { 60 } else { 900 };
         let operations = 1 + dice.roll(span);
-        model = live_and_die(&disk, &model, &mut dice, operations).map_err(|error| format!("seed {seed}, life {life}, cut after {operations} operations: {error}"))?;
+        model = live_and_die(&disk, &model, &mut dice, operations)
+            .map_err(|error| format!("seed {seed}, life {life}, cut after {operations} operations: {error}"))?;
     }
     Ok(())
 }

@@ -31,7 +31,16 @@ fn small_log(mark: MarkAt) -> Small {
     let disk = FakeDisk::new();
     let wal = open(&disk);
     for index in 0..8 {
-        append(&wal, vec![entry(1, index, &vec![0xA0 + index as u8; 5 + index as usize]), entry(1, index + 8, b"second")].into_iter().take(1).collect());
+        append(
+            &wal,
+            vec![
+                entry(1, index, &vec![0xA0 + index as u8; 5 + index as usize]),
+                entry(1, index + 8, b"second"),
+            ]
+            .into_iter()
+            .take(1)
+            .collect(),
+        );
     }
     wait(|done| wal.save_vote(vote(2), done)).unwrap();
     wait(|done| wal.truncate_after(Some(id(1, 5)), done)).unwrap();
@@ -90,7 +99,9 @@ fn try_everywhere(name: &str, damage: impl Fn(&mut Vec<u8>, usize)) {
                 (MarkAt::LastGroup, ..) | (_, false, _) => {
                     let mut bytes = small.bytes.clone();
                     damage(&mut bytes, offset);
-                    let error = recover_bytes(&small, &bytes).map(drop).expect_err(&format!("{name} at {offset}, mark {mark:?}: accepted"));
+                    let error = recover_bytes(&small, &bytes)
+                        .map(drop)
+                        .expect_err(&format!("{name} at {offset}, mark {mark:?}: accepted"));
                     assert!(matches!(error, OpenError::Damaged { .. }), "{name} at {offset}: {error}");
                 }
                 (MarkAt::GroupBefore, true, Err(error)) => panic!("{name} at {offset}: a torn tail was refused: {error}"),
@@ -147,7 +158,13 @@ fn one_spoiled_mark_is_covered_by_the_other_and_two_are_refused() {
     }
     let mut bytes = small.bytes.clone();
     bytes[4096..12288].fill(0);
-    assert!(recover_bytes(&small, &bytes).map(drop).unwrap_err().to_string().contains("neither mark"));
+    assert!(
+        recover_bytes(&small, &bytes)
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+            .contains("neither mark")
+    );
 }
 
 #[test]
@@ -195,7 +212,17 @@ fn a_newer_format_is_refused_by_name() {
     let checksum = crc32c::crc32c(&bytes[12..136]);
     bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
     let error = recover_bytes(&small, &bytes).map(drop).unwrap_err();
-    assert!(matches!(error, OpenError::NewerFormat { found: 2, supported: 1, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            OpenError::NewerFormat {
+                found: 2,
+                supported: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(error.to_string().contains("start the version of kvnode that wrote it"), "{error}");
 }
 
@@ -222,7 +249,10 @@ fn a_missing_or_foreign_segment_is_refused() {
     for lost in 1..=count {
         let disk = disk.copy();
         disk.remove(&segment::name(lost)).unwrap();
-        assert!(matches!(recover(&disk).map(drop), Err(OpenError::Damaged { .. })), "segment {lost} of {count} is gone");
+        assert!(
+            matches!(recover(&disk).map(drop), Err(OpenError::Damaged { .. })),
+            "segment {lost} of {count} is gone"
+        );
     }
     for swapped in 1..=count {
         let disk = disk.copy();
@@ -232,13 +262,19 @@ fn a_missing_or_foreign_segment_is_refused() {
         let mut bytes = foreign.bytes.clone();
         bytes[..136].copy_from_slice(&header.bytes());
         disk.set_bytes(&segment::name(swapped), &bytes);
-        assert!(matches!(recover(&disk).map(drop), Err(OpenError::Damaged { .. })), "segment {swapped} is foreign");
+        assert!(
+            matches!(recover(&disk).map(drop), Err(OpenError::Damaged { .. })),
+            "segment {swapped} is foreign"
+        );
     }
     for spoiled in 1..=count {
         let disk = disk.copy();
         let mut bytes = disk.bytes(&segment::name(spoiled));
         bytes[DATA_AT as usize + 100] ^= 1;
         disk.set_bytes(&segment::name(spoiled), &bytes);
-        assert!(matches!(recover(&disk).map(drop), Err(OpenError::Damaged { .. })), "segment {spoiled} has a flipped bit");
+        assert!(
+            matches!(recover(&disk).map(drop), Err(OpenError::Damaged { .. })),
+            "segment {spoiled} has a flipped bit"
+        );
     }
 }

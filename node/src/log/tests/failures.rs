@@ -18,7 +18,10 @@ fn fill(wal: &Wal, from: u64) -> mpsc::Receiver<io::Result<()>> {
     let (sender, receiver) = mpsc::channel();
     for index in from..from + 20 {
         let sender = sender.clone();
-        wal.append(vec![entry(1, index, &[1; 1000])], Box::new(move |outcome| drop(sender.send(outcome))));
+        wal.append(
+            vec![entry(1, index, &[1; 1000])],
+            Box::new(move |outcome| drop(sender.send(outcome))),
+        );
     }
     receiver
 }
@@ -37,7 +40,10 @@ fn a_full_disk_stops_answers_and_writes_resume_by_themselves() {
     assert_eq!(read_all(&wal).len(), 21, "reads go on");
     disk.set_capacity(u64::MAX);
     for _ in answered_while_full..20 {
-        answers.recv_timeout(Duration::from_secs(20)).expect("answered once there is space").unwrap();
+        answers
+            .recv_timeout(Duration::from_secs(20))
+            .expect("answered once there is space")
+            .unwrap();
     }
     assert!(!wal.metrics().waiting_for_space);
     wal.close().unwrap();
@@ -106,6 +112,11 @@ fn an_entry_that_changed_on_disk_is_reported_when_read() {
     disk.set_bytes(name, &bytes);
     let error = wal.read(0..2, usize::MAX).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidData);
-    assert!(error.to_string().contains("entry 0 is unreadable in fake/00000000000000000001.seg at byte 12288"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("entry 0 is unreadable in fake/00000000000000000001.seg at byte 12288"),
+        "{error}"
+    );
     assert_eq!(wal.read(1..2, usize::MAX).unwrap(), [entry(1, 1, b"one")]);
 }

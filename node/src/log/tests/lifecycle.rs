@@ -19,7 +19,9 @@ fn a_new_log_is_empty_and_stays_empty_when_reopened() {
 #[test]
 fn entries_can_be_read_at_once_and_after_reopening_from_disk() {
     let directory = tempfile::tempdir().unwrap();
-    let written: Vec<Entry> = (0..500).map(|index| entry(1, index, &vec![index as u8; (index * 7 % 300) as usize])).collect();
+    let written: Vec<Entry> = (0..500)
+        .map(|index| entry(1, index, &vec![index as u8; (index * 7 % 300) as usize]))
+        .collect();
     let wal = Wal::open(directory.path(), small()).unwrap();
     let (sender, receiver) = mpsc::channel();
     for chunk in written.chunks(7) {
@@ -35,7 +37,11 @@ fn entries_can_be_read_at_once_and_after_reopening_from_disk() {
     let wal = Wal::open(directory.path(), small()).unwrap();
     assert_eq!(read_all(&wal), written);
     assert_eq!(wal.read(100..103, usize::MAX).unwrap(), written[100..103]);
-    assert_eq!(wal.read(100..200, 1).unwrap(), written[100..101], "at least one, however small the limit");
+    assert_eq!(
+        wal.read(100..200, 1).unwrap(),
+        written[100..101],
+        "at least one, however small the limit"
+    );
     assert_eq!(wal.read(498..900, usize::MAX).unwrap(), written[498..]);
     assert_eq!(wal.read(600..900, usize::MAX).unwrap(), []);
     assert!(wal.metrics().segments == 0, "nothing was written after reopening");
@@ -44,7 +50,14 @@ fn entries_can_be_read_at_once_and_after_reopening_from_disk() {
 #[test]
 fn a_cache_smaller_than_the_log_reads_the_rest_from_disk() {
     let disk = FakeDisk::new();
-    let wal = Wal::open_on(Arc::new(disk), Options { cache_bytes: 500, ..small() }).unwrap();
+    let wal = Wal::open_on(
+        Arc::new(disk),
+        Options {
+            cache_bytes: 500,
+            ..small()
+        },
+    )
+    .unwrap();
     let written: Vec<Entry> = (0..200).map(|index| entry(2, index, &[index as u8; 50])).collect();
     for chunk in written.chunks(10) {
         append(&wal, chunk.to_vec());
@@ -56,7 +69,19 @@ fn a_cache_smaller_than_the_log_reads_the_rest_from_disk() {
 #[test]
 fn vote_and_commit_index_survive() {
     let directory = tempfile::tempdir().unwrap();
-    let votes = [vote(1), Vote { term: 2, voted_for: None, committed: false }, Vote { term: u64::MAX, voted_for: Some(u64::MAX), committed: true }];
+    let votes = [
+        vote(1),
+        Vote {
+            term: 2,
+            voted_for: None,
+            committed: false,
+        },
+        Vote {
+            term: u64::MAX,
+            voted_for: Some(u64::MAX),
+            committed: true,
+        },
+    ];
     for (index, saved) in votes.into_iter().enumerate() {
         let wal = Wal::open(directory.path(), small()).unwrap();
         wait(|done| wal.save_vote(saved, done)).unwrap();
@@ -71,7 +96,10 @@ fn vote_and_commit_index_survive() {
 #[test]
 fn an_idle_log_flushes_mark_and_commit_index_once_and_then_rests() {
     let disk = FakeDisk::new();
-    let options = Options { idle_flush: Duration::from_millis(1), ..small() };
+    let options = Options {
+        idle_flush: Duration::from_millis(1),
+        ..small()
+    };
     let wal = Wal::open_on(Arc::new(disk.clone()), options).unwrap();
     append(&wal, vec![entry(1, 0, b"x")]);
     wal.save_committed(Some(id(1, 0)));
@@ -95,7 +123,10 @@ fn a_truncated_tail_is_replaced_and_stays_replaced() {
     wait(|done| wal.truncate_after(Some(id(1, 4)), done)).unwrap();
     assert_eq!(wal.last(), Some(id(1, 4)));
     append(&wal, (5..7).map(|index| entry(2, index, b"new")).collect());
-    let expected: Vec<Entry> = (0..5).map(|index| entry(1, index, b"old")).chain((5..7).map(|index| entry(2, index, b"new"))).collect();
+    let expected: Vec<Entry> = (0..5)
+        .map(|index| entry(1, index, b"old"))
+        .chain((5..7).map(|index| entry(2, index, b"new")))
+        .collect();
     assert_eq!(read_all(&wal), expected);
     wal.close().unwrap();
     let wal = open(&disk);
@@ -114,10 +145,16 @@ fn truncating_and_appending_without_waiting_keeps_the_newest_entry_of_each_index
     let wal = Wal::open_on(Arc::new(disk), Options { cache_bytes: 0, ..small() }).unwrap();
     for term in 1..200 {
         wal.truncate_after(None, Box::new(|outcome| outcome.unwrap()));
-        wal.append((0..3).map(|index| entry(term, index, &term.to_le_bytes())).collect(), Box::new(|outcome| outcome.unwrap()));
+        wal.append(
+            (0..3).map(|index| entry(term, index, &term.to_le_bytes())).collect(),
+            Box::new(|outcome| outcome.unwrap()),
+        );
     }
     wait(|done| wal.append(vec![], done)).unwrap();
-    assert_eq!(read_all(&wal), (0..3).map(|index| entry(199, index, &199_u64.to_le_bytes())).collect::<Vec<_>>());
+    assert_eq!(
+        read_all(&wal),
+        (0..3).map(|index| entry(199, index, &199_u64.to_le_bytes())).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -126,11 +163,17 @@ fn a_purge_beyond_the_end_moves_the_log_there() {
     let wal = open(&disk);
     append(&wal, (0..5).map(|index| entry(1, index, b"x")).collect());
     wait(|done| wal.purge_through(id(4, 100), done)).unwrap();
-    assert_eq!((wal.last(), wal.purged(), read_all(&wal)), (Some(id(4, 100)), Some(id(4, 100)), vec![]));
+    assert_eq!(
+        (wal.last(), wal.purged(), read_all(&wal)),
+        (Some(id(4, 100)), Some(id(4, 100)), vec![])
+    );
     append(&wal, vec![entry(5, 101, b"y")]);
     wal.close().unwrap();
     let wal = open(&disk);
-    assert_eq!((wal.last(), wal.purged(), read_all(&wal)), (Some(id(5, 101)), Some(id(4, 100)), vec![entry(5, 101, b"y")]));
+    assert_eq!(
+        (wal.last(), wal.purged(), read_all(&wal)),
+        (Some(id(5, 101)), Some(id(4, 100)), vec![entry(5, 101, b"y")])
+    );
 }
 
 #[test]
@@ -196,6 +239,24 @@ fn a_callback_may_hold_the_last_handle() {
 #[test]
 fn options_that_cannot_work_are_named() {
     let directory = tempfile::tempdir().unwrap();
-    let error = Wal::open(directory.path(), Options { segment_bytes: 1, ..small() }).map(drop).unwrap_err();
-    assert!(matches!(error, OpenError::Option { option: "segment_bytes", found: 1, .. }), "{error}");
+    let error = Wal::open(
+        directory.path(),
+        Options {
+            segment_bytes: 1,
+            ..small()
+        },
+    )
+    .map(drop)
+    .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OpenError::Option {
+                option: "segment_bytes",
+                found: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }

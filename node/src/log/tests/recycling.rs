@@ -31,7 +31,10 @@ fn a_log_that_is_purged_as_it_grows_reuses_its_segments() {
 #[test]
 fn a_reused_segment_begins_with_what_it_held_before_behind_its_end() {
     let disk = FakeDisk::new();
-    let options = Options { spare_segments: 3, ..small() };
+    let options = Options {
+        spare_segments: 3,
+        ..small()
+    };
     let wal = Wal::open_on(Arc::new(disk.clone()), options).unwrap();
     for index in 0..100_u64 {
         append(&wal, vec![entry(1, index, &[0x5A; 100])]);
@@ -52,8 +55,14 @@ fn a_reused_segment_begins_with_what_it_held_before_behind_its_end() {
     }
     wal.close().unwrap();
     let wal = open(&disk);
-    assert_eq!((wal.vote(), wal.purged(), wal.last()), (Some(vote(5)), Some(id(1, 99)), Some(id(2, next - 1))));
-    assert_eq!(read_all(&wal), (100..next).map(|index| entry(2, index, &[0xA5; 100])).collect::<Vec<_>>());
+    assert_eq!(
+        (wal.vote(), wal.purged(), wal.last()),
+        (Some(vote(5)), Some(id(1, 99)), Some(id(2, next - 1)))
+    );
+    assert_eq!(
+        read_all(&wal),
+        (100..next).map(|index| entry(2, index, &[0xA5; 100])).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -69,7 +78,14 @@ fn an_entry_larger_than_a_segment_gets_a_segment_of_its_own() {
 #[test]
 fn one_request_larger_than_a_group_is_split_and_answered_once() {
     let disk = FakeDisk::new();
-    let wal = Wal::open_on(Arc::new(disk.clone()), Options { group_bytes: 1000, ..small() }).unwrap();
+    let wal = Wal::open_on(
+        Arc::new(disk.clone()),
+        Options {
+            group_bytes: 1000,
+            ..small()
+        },
+    )
+    .unwrap();
     let entries: Vec<Entry> = (0..100).map(|index| entry(1, index, &[9; 200])).collect();
     append(&wal, entries.clone());
     assert!(wal.metrics().groups >= 20, "{:?}", wal.metrics());

@@ -1,9 +1,13 @@
 //! Opening, writing, reading and reopening, on a real directory.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::log::OpenError;
+use crate::log::segment::Standing;
+use crate::log::state::{Source, State};
+use crate::log::table::{Place, Table};
 
 #[test]
 fn a_new_log_is_empty_and_stays_empty_when_reopened() {
@@ -155,6 +159,32 @@ fn truncating_and_appending_without_waiting_keeps_the_newest_entry_of_each_index
         read_all(&wal),
         (0..3).map(|index| entry(199, index, &199_u64.to_le_bytes())).collect::<Vec<_>>()
     );
+}
+
+#[test]
+fn a_late_report_about_a_truncated_entry_does_not_stand_for_its_successor() {
+    let mut state = State::new(Standing::default(), Table::default(), BTreeMap::new(), 0);
+    let ignore = || -> Done { Box::new(drop) };
+    assert!(state.append(vec![entry(1, 0, b"old")], ignore()).is_ok());
+    assert!(state.truncate_after(None, ignore()).is_ok());
+    assert!(state.append(vec![entry(2, 0, b"new")], ignore()).is_ok());
+    // Only now does the writer say where the old one went.
+    state.written(
+        [(
+            0,
+            Place {
+                segment: 1,
+                offset: 12288,
+                length: 44,
+                epoch: 0,
+            },
+        )]
+        .into_iter(),
+    );
+    match state.sources(0..1, usize::MAX).as_slice() {
+        [Source::Cached(found)] => assert_eq!(*found, entry(2, 0, b"new")),
+        _ => panic!("the new entry left the cache before it was written"),
+    }
 }
 
 #[test]

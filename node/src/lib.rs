@@ -4,3 +4,4 @@
 //! the only place that knows them all.
 
 pub mod state;
+pub mod storage;

@@ -5,6 +5,7 @@ use kvfleet_api::{
 };
 
 use super::*;
+use crate::storage::keys;
 
 fn tenant(response: Response) -> TenantStatus {
     match response {
@@ -218,6 +219,32 @@ fn a_deleted_tenant_is_gone_at_once_and_its_rows_go_in_steps() {
         .map(|(keyspace, ..)| *keyspace)
         .collect();
     assert_eq!(left, [Keyspace::Tenants], "only the new tenant's configuration");
+}
+
+#[test]
+fn a_reap_leaves_off_where_the_next_begins() {
+    let mut shard = Shard::with(TenantLimits::default());
+    for key in ["a", "b", "c"] {
+        shard.put(key, "v");
+    }
+    shard.run(remove("uid-1"));
+    assert_eq!(shard.run(Command::Reap { limit: 2 }), Response::Swept { removed: 2, more: true });
+    let row = (Keyspace::Tenants, keys::tenant_grave(ACME), keys::record(ACME, "c"));
+    assert!(shard.dump().contains(&row));
+}
+
+#[test]
+fn records_that_expire_after_their_tenant_call_for_no_sweep() {
+    let mut shard = Shard::with(TenantLimits::default());
+    shard.run(put_with("k", "v", Ttl::For(1_000), Condition::None));
+    shard.run(remove("uid-1"));
+    shard.pass(5_000);
+    shard.run(put_tenant("acme", TenantLimits::default()));
+    assert_eq!(shard.view().next_expiry_ms(), None);
+    let mut shard = shard.reopen();
+    assert_eq!(shard.view().next_expiry_ms(), None);
+    assert_eq!(shard.run(Command::Reap { limit: 10 }), Response::Swept { removed: 1, more: false });
+    assert_eq!(shard.run(Command::Sweep { limit: 10 }), Response::Swept { removed: 0, more: false });
 }
 
 #[test]

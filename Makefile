@@ -59,12 +59,19 @@ e2e: ## black-box tests on the kind cluster, with freshly built images
 	@KUBECONFIG=$(OWN_KUBECONFIG) $(MAKE) cluster-up images load install
 	KVFLEET_E2E_KUBECONFIG=$(OWN_KUBECONFIG) cargo test --locked -p kvfleet-e2e
 
+ifneq ($(wildcard node/benches/*.rs),)
+.PHONY: bench
+bench:
+	cargo bench --locked -p kvfleet-node
+endif
+
 .PHONY: verify fix
 verify: ## format, lints, import rules, docs, generated files, chart: reads only
 	cargo fmt --all --check
 	cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 	@cargo deny --version 2> /dev/null | grep -qF " $(CARGO_DENY)" || { echo "installing cargo-deny $(CARGO_DENY) (about 4 min on 2 cores)"; $(INSTALL) cargo-deny@$(CARGO_DENY); }
 	cargo deny --locked --log-level error check bans licenses sources
+	@! cargo tree --locked -p kvfleet-crds -e normal | grep 'kube-client' || { echo "error: crds pulls in a Kubernetes client: take kube with the feature derive only"; exit 1; }
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --workspace --no-deps
 	cargo run --locked --quiet -p kvfleet-crds --bin crdgen -- --check
 	@e2e/cluster/build helm

@@ -293,7 +293,8 @@ impl Wal {
 
     /// The counters.
     pub fn metrics(&self) -> Metrics {
-        self.inner.shared.counters.read()
+        let segments_held = self.inner.shared.lock().segments.len();
+        self.inner.shared.counters.read(segments_held)
     }
 
     /// Writes what waits, flushes everything and ends the log's threads. Other handles see a closed log. Blocks.

@@ -115,6 +115,7 @@ impl Writer {
     }
 
     fn work(&mut self) -> Result<(), Stop> {
+        self.ask_ahead();
         loop {
             match self.next() {
                 Work::Write(mut requests) => {
@@ -316,11 +317,17 @@ impl Writer {
             ))
         });
         shared.lock().written(places);
-        // Half-way through is early enough for the next one to be zeroed beside the log.
+        if start <= self.active.capacity / 2 {
+            self.ask_ahead();
+        }
+        Ok(())
+    }
+
+    /// Asks for the next segment once half of this one is used: early enough for it to be zeroed beside the log.
+    fn ask_ahead(&self) {
         if self.active.end > self.active.capacity / 2 {
             self.spares.want();
         }
-        Ok(())
     }
 
     /// Writes the mark into the slot that does not hold the newest one.

@@ -31,16 +31,7 @@ fn small_log(mark: MarkAt) -> Small {
     let disk = FakeDisk::new();
     let wal = open(&disk);
     for index in 0..8 {
-        append(
-            &wal,
-            vec![
-                entry(1, index, &vec![0xA0 + index as u8; 5 + index as usize]),
-                entry(1, index + 8, b"second"),
-            ]
-            .into_iter()
-            .take(1)
-            .collect(),
-        );
+        append(&wal, vec![entry(1, index, &vec![0xA0 + index as u8; 5 + index as usize])]);
     }
     wait(|done| wal.save_vote(vote(2), done)).unwrap();
     wait(|done| wal.truncate_after(Some(id(1, 5)), done)).unwrap();

@@ -57,7 +57,9 @@ integration: ## the operator against a real Kubernetes API server, started for t
 	@e2e/cluster/api-server run cargo test --locked --quiet -p kvfleet-operator --test '*'
 e2e: ## black-box tests on the kind cluster, with freshly built images
 	@KUBECONFIG=$(OWN_KUBECONFIG) $(MAKE) cluster-up images load install
-	KVFLEET_E2E_KUBECONFIG=$(OWN_KUBECONFIG) cargo test --locked -p kvfleet-e2e
+	@images/build probe
+	@KUBECONFIG=$(OWN_KUBECONFIG) e2e/cluster/load localhost/kvfleet-probe:dev
+	@e2e/cluster/run cargo test --locked -p kvfleet-e2e -- --test-threads=4
 
 ifneq ($(wildcard node/benches/*.rs),)
 .PHONY: bench

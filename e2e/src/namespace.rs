@@ -176,7 +176,7 @@ impl Namespace {
                 Err(error) => eprintln!("----- {error:#}"),
             }
         }
-        match kubectl::run(&["--namespace", "kvfleet-system", "logs", "deployment/kvfleet-operator", "--tail=80"]) {
+        match kubectl::run(&["--namespace", "kvfleet-system", "logs", "deployment/kvfleet", "--tail=80"]) {
             Ok(text) => eprintln!("----- operator\n{text}"),
             Err(error) => eprintln!("----- {error:#}"),
         }

@@ -11,7 +11,7 @@ use kvfleet_e2e::{
     wait,
 };
 
-const OPERATOR: &str = "deployment/kvfleet-operator";
+const OPERATOR: &str = "deployment/kvfleet";
 
 /// Puts the operator back, also when the test fails.
 struct OperatorReturns;
@@ -48,7 +48,7 @@ fn the_fleet_serves_and_fails_over_without_its_operator() -> Result<()> {
             "wait",
             "pods",
             "-l",
-            "app.kubernetes.io/name=kvfleet-operator",
+            "app.kubernetes.io/name=kvfleet",
             "--for=delete",
             "--timeout=60s",
         ])?;

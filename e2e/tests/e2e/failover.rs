@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kvfleet_e2e::{
-    kubectl, manifest,
+    manifest,
     namespace::Namespace,
     probe::{Credentials, Probe},
     wait,
@@ -146,7 +146,8 @@ fn kill(namespace: &Namespace, pod: &str) -> Result<()> {
         "for p in /proc/[0-9]*; do if [ \"$(cat $p/comm 2>/dev/null)\" = kvnode ] && grep -q '{uid}\\|{}' $p/cgroup 2>/dev/null; then kill -9 ${{p#/proc/}} && echo killed; fi; done",
         uid.replace('-', "_")
     );
-    let engine = std::env::var("KVFLEET_E2E_ENGINE").unwrap_or_else(|_| "podman".to_owned());
+    let engine =
+        std::env::var("KVFLEET_E2E_ENGINE").context("KVFLEET_E2E_ENGINE is not set: docker or podman, whichever runs the kind nodes")?;
     let output = std::process::Command::new(&engine)
         .args(["exec", &node, "sh", "-c", &script])
         .output()
@@ -157,6 +158,5 @@ fn kill(namespace: &Namespace, pod: &str) -> Result<()> {
         "{engine} exec {node}: `{text}` {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let _ = kubectl::kubeconfig()?;
     Ok(())
 }

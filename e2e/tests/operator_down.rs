@@ -48,7 +48,7 @@ fn the_fleet_serves_and_fails_over_without_its_operator() -> Result<()> {
             "wait",
             "pods",
             "-l",
-            "app.kubernetes.io/name=kvfleet",
+            "app.kubernetes.io/name=kvfleet-operator",
             "--for=delete",
             "--timeout=60s",
         ])?;

@@ -36,13 +36,20 @@ impl FromStr for ClusterId {
     fn from_str(text: &str) -> Result<Self, ClusterIdError> {
         let error = || ClusterIdError { found: text.to_owned() };
         let hyphenated = text.len() == 36 && HYPHENS.iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
-        let digits: Vec<u32> = text.chars().filter(|symbol| *symbol != '-').map_while(|symbol| symbol.to_digit(16)).collect();
+        let digits: Vec<u32> = text
+            .chars()
+            .filter(|symbol| *symbol != '-')
+            .map_while(|symbol| symbol.to_digit(16))
+            .collect();
         if !hyphenated || digits.len() != 32 {
             return Err(error());
         }
         let mut bytes = [0; 16];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = pair.iter().try_fold(0_u8, |value, digit| u8::try_from(*digit).map(|digit| value << 4 | digit)).map_err(|_| error())?;
+            *byte = pair
+                .iter()
+                .try_fold(0_u8, |value, digit| u8::try_from(*digit).map(|digit| value << 4 | digit))
+                .map_err(|_| error())?;
         }
         Ok(ClusterId(bytes))
     }
@@ -83,8 +90,18 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_by_name() {
-        for text in ["", "7b0c3f0e52a54d6e9b1c0d9a4c2e8f11", "7b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8f1", "7b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8g11", "7b0c3f0-e52a5-4d6e-9b1c-0d9a4c2e8f11", "-b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8f11"] {
-            assert!(text.parse::<ClusterId>().unwrap_err().to_string().contains(&format!("`{text}`")), "{text}");
+        for text in [
+            "",
+            "7b0c3f0e52a54d6e9b1c0d9a4c2e8f11",
+            "7b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8f1",
+            "7b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8g11",
+            "7b0c3f0-e52a5-4d6e-9b1c-0d9a4c2e8f11",
+            "-b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8f11",
+        ] {
+            assert!(
+                text.parse::<ClusterId>().unwrap_err().to_string().contains(&format!("`{text}`")),
+                "{text}"
+            );
         }
     }
 }

@@ -69,7 +69,9 @@ impl Identity {
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
         let unreadable = |reason: String| IdentityError::Unreadable { reason };
         let (_, certificate) = X509Certificate::from_der(certificate).map_err(|error| unreadable(error.to_string()))?;
-        let names = certificate.subject_alternative_name().map_err(|error| unreadable(error.to_string()))?;
+        let names = certificate
+            .subject_alternative_name()
+            .map_err(|error| unreadable(error.to_string()))?;
         let uris: Vec<&str> = names
             .iter()
             .flat_map(|names| names.value.general_names.iter())
@@ -96,7 +98,10 @@ impl FromStr for Identity {
             "operator" => Role::Operator,
             _ => return Err(bad()),
         };
-        Ok(Identity { cluster: cluster.parse().map_err(|_| bad())?, role })
+        Ok(Identity {
+            cluster: cluster.parse().map_err(|_| bad())?,
+            role,
+        })
     }
 }
 
@@ -117,7 +122,12 @@ mod tests {
         let identity: Identity = name.parse().unwrap();
         assert_eq!(identity.role, Role::Member);
         assert_eq!(identity.to_string(), name);
-        for bad in ["kvfleet://7b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8f11/root", "kvfleet://x/member", "spiffe://7b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8f11/member", "kvfleet://7b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8f11"] {
+        for bad in [
+            "kvfleet://7b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8f11/root",
+            "kvfleet://x/member",
+            "spiffe://7b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8f11/member",
+            "kvfleet://7b0c3f0e-52a5-4d6e-9b1c-0d9a4c2e8f11",
+        ] {
             assert!(bad.parse::<Identity>().is_err(), "{bad}");
         }
     }

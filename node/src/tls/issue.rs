@@ -2,7 +2,8 @@
 //! Absent: files and their modes, and the operator's own issuing (it has its own rules for renewal).
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 
 use super::identity::Identity;
@@ -66,7 +67,11 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(sign)?.pem();
         let pem = key.serialize_pem();
-        Ok(Authority { certificate, key: pem, issuer: Issuer::new(params, key) })
+        Ok(Authority {
+            certificate,
+            key: pem,
+            issuer: Issuer::new(params, key),
+        })
     }
 
     /// A CA made before.
@@ -77,7 +82,11 @@ impl Authority {
         let unusable = |source| IssueError::Authority { source };
         let pair = KeyPair::from_pem(key).map_err(unusable)?;
         let issuer = Issuer::from_ca_cert_pem(certificate, pair).map_err(unusable)?;
-        Ok(Authority { certificate: certificate.to_owned(), key: key.to_owned(), issuer })
+        Ok(Authority {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            issuer,
+        })
     }
 
     /// The CA's certificate, PEM.
@@ -97,7 +106,10 @@ impl Authority {
     pub fn issue(&self, identity: Identity, hosts: &[String]) -> Result<Issued, IssueError> {
         let mut params = CertificateParams::default();
         for host in hosts {
-            let bad = |source| IssueError::Name { name: host.clone(), source };
+            let bad = |source| IssueError::Name {
+                name: host.clone(),
+                source,
+            };
             params.subject_alt_names.push(match host.parse() {
                 Ok(address) => SanType::IpAddress(address),
                 Err(_) => SanType::DnsName(host.as_str().try_into().map_err(bad)?),
@@ -112,7 +124,10 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(sign)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(sign)?.pem();
-        Ok(Issued { certificate, key: key.serialize_pem() })
+        Ok(Issued {
+            certificate,
+            key: key.serialize_pem(),
+        })
     }
 }
 

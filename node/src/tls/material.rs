@@ -97,7 +97,13 @@ impl TlsDirectory {
     pub fn open(directory: &Path, cluster: ClusterId) -> Result<Self, TlsError> {
         let stamp = stamp(directory);
         let current = Mutex::new((stamp, Configurations::read(directory, cluster)?));
-        Ok(TlsDirectory { inner: Arc::new(Inner { directory: directory.to_owned(), cluster, current }) })
+        Ok(TlsDirectory {
+            inner: Arc::new(Inner {
+                directory: directory.to_owned(),
+                cluster,
+                current,
+            }),
+        })
     }
 
     /// For a connection to a member's peer or admin port.
@@ -117,7 +123,11 @@ impl TlsDirectory {
     }
 
     fn newest(&self) -> Configurations {
-        let Inner { directory, cluster, current } = &*self.inner;
+        let Inner {
+            directory,
+            cluster,
+            current,
+        } = &*self.inner;
         let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
         let found = stamp(directory);
         if found != current.0 {
@@ -127,7 +137,9 @@ impl TlsDirectory {
                     *current = (found, configurations);
                 }
                 // Files are replaced one by one; half a replacement is met now and then and is gone at the next look.
-                Err(error) => tracing::warn!(directory = %directory.display(), %error, "the TLS files have changed and cannot be used; the old ones stay in use"),
+                Err(error) => {
+                    tracing::warn!(directory = %directory.display(), %error, "the TLS files have changed and cannot be used; the old ones stay in use")
+                }
             }
         }
         current.1.clone()
@@ -145,16 +157,30 @@ impl Configurations {
     fn read(directory: &Path, cluster: ClusterId) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         for authority in certificates(&directory.join(AUTHORITY))? {
-            roots.add(authority).map_err(|source| TlsError::Mismatch { directory: directory.to_owned(), source })?;
+            roots.add(authority).map_err(|source| TlsError::Mismatch {
+                directory: directory.to_owned(),
+                source,
+            })?;
         }
         let roots = Arc::new(roots);
         let chain = certificates(&directory.join(CERTIFICATE))?;
         let key_path = directory.join(KEY);
-        let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?).map_err(|source| TlsError::Pem { path: key_path, wanted: "private key", source })?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?).map_err(|source| TlsError::Pem {
+            path: key_path,
+            wanted: "private key",
+            source,
+        })?;
 
         let provider = Arc::new(ring::default_provider());
-        let mismatch = |source| TlsError::Mismatch { directory: directory.to_owned(), source };
-        let verifier = MemberVerifier { roots: Arc::clone(&roots), provider: Arc::clone(&provider), cluster };
+        let mismatch = |source| TlsError::Mismatch {
+            directory: directory.to_owned(),
+            source,
+        };
+        let verifier = MemberVerifier {
+            roots: Arc::clone(&roots),
+            provider: Arc::clone(&provider),
+            cluster,
+        };
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
             .map_err(mismatch)?
@@ -166,8 +192,11 @@ impl Configurations {
         client.resumption = Resumption::disabled();
 
         let port = |roles: &[Role]| -> Result<Arc<ServerConfig>, TlsError> {
-            let callers = CallerVerifier::new(Arc::clone(&roots), Arc::clone(&provider), cluster, roles)
-                .map_err(|source| TlsError::Authority { directory: directory.to_owned(), source })?;
+            let callers =
+                CallerVerifier::new(Arc::clone(&roots), Arc::clone(&provider), cluster, roles).map_err(|source| TlsError::Authority {
+                    directory: directory.to_owned(),
+                    source,
+                })?;
             let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(&[&TLS13])
                 .map_err(mismatch)?
@@ -178,17 +207,30 @@ impl Configurations {
             server.send_tls13_tickets = 0;
             Ok(Arc::new(server))
         };
-        Ok(Configurations { client: Arc::new(client), peer: port(&[Role::Member])?, admin: port(&[Role::Operator, Role::Member])? })
+        Ok(Configurations {
+            client: Arc::new(client),
+            peer: port(&[Role::Member])?,
+            admin: port(&[Role::Operator, Role::Member])?,
+        })
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    fs::read(path).map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let error = |source| TlsError::Pem { path: path.to_owned(), wanted: "certificate", source };
-    let found = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>().map_err(error)?;
+    let error = |source| TlsError::Pem {
+        path: path.to_owned(),
+        wanted: "certificate",
+        source,
+    };
+    let found = CertificateDer::pem_slice_iter(&read(path)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(error)?;
     if found.is_empty() {
         return Err(error(rustls::pki_types::pem::Error::NoItemsFound));
     }

@@ -26,18 +26,30 @@ enum Refused {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error("the certificate is {found}, and this connection takes {}", wanted(*cluster, roles))]
-    Other { found: Identity, cluster: ClusterId, roles: Vec<Role> },
+    Other {
+        found: Identity,
+        cluster: ClusterId,
+        roles: Vec<Role>,
+    },
 }
 
 fn wanted(cluster: ClusterId, roles: &[Role]) -> String {
-    roles.iter().map(|role| Identity { cluster, role: *role }.to_string()).collect::<Vec<_>>().join(" or ")
+    roles
+        .iter()
+        .map(|role| Identity { cluster, role: *role }.to_string())
+        .collect::<Vec<_>>()
+        .join(" or ")
 }
 
 /// Checks the identity of a certificate whose chain is known to be good.
 fn check(certificate: &CertificateDer<'_>, cluster: ClusterId, roles: &[Role]) -> Result<(), Error> {
     let refused = match Identity::of(certificate) {
         Ok(found) if found.cluster == cluster && roles.contains(&found.role) => return Ok(()),
-        Ok(found) => Refused::Other { found, cluster, roles: roles.to_vec() },
+        Ok(found) => Refused::Other {
+            found,
+            cluster,
+            roles: roles.to_vec(),
+        },
         Err(error) => Refused::Identity(error),
     };
     Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused)))))
@@ -61,16 +73,32 @@ impl ServerCertVerifier for MemberVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let parsed = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, self.provider.signature_verification_algorithms.all)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.roots,
+            intermediates,
+            now,
+            self.provider.signature_verification_algorithms.all,
+        )?;
         check(end_entity, self.cluster, &[Role::Member])?;
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], certificate: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], certificate: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
@@ -88,9 +116,18 @@ pub(super) struct CallerVerifier {
 }
 
 impl CallerVerifier {
-    pub(super) fn new(roots: Arc<RootCertStore>, provider: Arc<CryptoProvider>, cluster: ClusterId, roles: &[Role]) -> Result<Self, rustls::server::VerifierBuilderError> {
+    pub(super) fn new(
+        roots: Arc<RootCertStore>,
+        provider: Arc<CryptoProvider>,
+        cluster: ClusterId,
+        roles: &[Role],
+    ) -> Result<Self, rustls::server::VerifierBuilderError> {
         let chain = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
-        Ok(CallerVerifier { chain, cluster, roles: roles.to_vec() })
+        Ok(CallerVerifier {
+            chain,
+            cluster,
+            roles: roles.to_vec(),
+        })
     }
 }
 
@@ -99,17 +136,32 @@ impl ClientCertVerifier for CallerVerifier {
         self.chain.root_hint_subjects()
     }
 
-    fn verify_client_cert(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: UnixTime) -> Result<ClientCertVerified, Error> {
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
         check(end_entity, self.cluster, &self.roles)?;
         Ok(verified)
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], certificate: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         self.chain.verify_tls12_signature(message, certificate, signature)
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], certificate: &CertificateDer<'_>, signature: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         self.chain.verify_tls13_signature(message, certificate, signature)
     }
 

@@ -90,10 +90,16 @@ where
 
     annotate(&mut desired, &hash);
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
-    let live = api.get_opt(&name).await.map_err(Error::kubernetes(format!("read {kind} {namespace}/{name}")))?;
+    let live = api
+        .get_opt(&name)
+        .await
+        .map_err(Error::kubernetes(format!("read {kind} {namespace}/{name}")))?;
     if let Some(live) = live {
         if !is_ours(live.meta(), &desired) {
-            return Err(Error::NotOwned { kind, name });
+            return Err(match last_owner(live.meta(), &desired) {
+                Some(owner) => Error::BeingCollected { kind, name, owner },
+                None => Error::NotOwned { kind, name },
+            });
         }
         if covers(&to_value(&live, &what)?, &desired) {
             context.applied.record(key, hash, live.resource_version());
@@ -130,7 +136,9 @@ fn to_value<K: Serialize>(object: &K, what: &str) -> Result<Value, Error> {
 
 fn annotate(desired: &mut Value, hash: &str) {
     if let Some(metadata) = desired.pointer_mut("/metadata").and_then(Value::as_object_mut) {
-        let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        let annotations = metadata
+            .entry("annotations")
+            .or_insert_with(|| Value::Object(serde_json::Map::new()));
         if let Some(annotations) = annotations.as_object_mut() {
             annotations.insert(ANNOTATION_APPLIED.to_owned(), Value::from(hash));
         }
@@ -138,12 +146,7 @@ fn annotate(desired: &mut Value, hash: &str) {
 }
 
 fn is_ours(live: &ObjectMeta, desired: &Value) -> bool {
-    let wanted = desired
-        .pointer("/metadata/ownerReferences")
-        .and_then(Value::as_array)
-        .and_then(|owners| owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))))
-        .and_then(|owner| owner.get("uid"))
-        .and_then(Value::as_str);
+    let wanted = controller(desired).and_then(|owner| owner.get("uid")).and_then(Value::as_str);
     match wanted {
         Some(uid) => live
             .owner_references
@@ -156,6 +159,24 @@ fn is_ours(live: &ObjectMeta, desired: &Value) -> bool {
             .and_then(|labels| labels.get(LABEL_MANAGED_BY))
             .is_some_and(|manager| manager == MANAGER),
     }
+}
+
+/// The kind of the owner, where it is an object of the same kind and name that lived before: then the object goes by itself.
+fn last_owner(live: &ObjectMeta, desired: &Value) -> Option<String> {
+    let wanted = controller(desired)?;
+    let text = |key: &str| wanted.get(key).and_then(Value::as_str);
+    live.owner_references
+        .iter()
+        .flatten()
+        .find(|owner| {
+            owner.controller == Some(true) && Some(owner.kind.as_str()) == text("kind") && Some(owner.name.as_str()) == text("name")
+        })
+        .map(|owner| owner.kind.clone())
+}
+
+fn controller(desired: &Value) -> Option<&Value> {
+    let owners = desired.pointer("/metadata/ownerReferences").and_then(Value::as_array)?;
+    owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))
 }
 
 /// Whether everything in `desired` is in `live`, which may have more: what the API server filled in.
@@ -215,7 +236,11 @@ mod tests {
         };
         let desired = json!({ "metadata": { "ownerReferences": [{ "uid": "u", "controller": true }] } });
         assert!(is_ours(&meta(vec![owner("u", Some(true))]), &desired));
-        for foreign in [meta(vec![owner("v", Some(true))]), meta(vec![owner("u", None)]), ObjectMeta::default()] {
+        for foreign in [
+            meta(vec![owner("v", Some(true))]),
+            meta(vec![owner("u", None)]),
+            ObjectMeta::default(),
+        ] {
             assert!(!is_ours(&foreign, &desired));
         }
     }

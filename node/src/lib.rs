@@ -3,4 +3,6 @@
 //! A request goes `http → app → raft → state → storage`. The arrows go one way: a layer names only the one below it, and this file is
 //! the only place that knows them all.
 
+pub mod metrics;
+pub mod problem;
 pub mod state;

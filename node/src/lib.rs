@@ -3,6 +3,11 @@
 //! A request goes `http → app → raft → state → storage`. The arrows go one way: a layer names only the one below it, and this file is
 //! the only place that knows them all.
 
+pub mod cluster_id;
+pub mod config;
+pub mod data_dir;
+pub mod health;
+pub mod logging;
 pub mod metrics;
 pub mod problem;
 pub mod state;

@@ -8,7 +8,7 @@ use super::{arguments::FileSettings, error::ConfigError};
 
 /// A scalar as text: `shard: 0` and `shard: "0"` mean the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Scalar(pub(super) String);
+pub(crate) struct Scalar(pub(crate) String);
 
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,0 +1,90 @@
+//! What the log counts. Written by its threads, read by anyone.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Counters since the log was opened, and two facts about now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metrics {
+    /// Groups written.
+    pub groups: u64,
+    /// `fdatasync` calls on segments in use.
+    pub fsyncs: u64,
+    /// Bytes of records written.
+    pub bytes: u64,
+    /// Entries written.
+    pub entries: u64,
+    /// Segments taken into use.
+    pub segments: u64,
+    /// Segments taken into use that had to be zeroed while a group waited.
+    pub segments_unprepared: u64,
+    /// The slowest group, from the write to the end of its `fdatasync`.
+    pub slowest_group: Duration,
+    /// How long the group being written has been under way; `None` between groups. A disk that hangs shows here.
+    pub group_under_way: Option<Duration>,
+    /// Whether the log waits for disk space: it acknowledges nothing until there is some, then goes on by itself.
+    pub waiting_for_space: bool,
+}
+
+/// The counters behind [`Metrics`].
+pub(super) struct Counters {
+    opened: Instant,
+    /// Microseconds after `opened` at which the group under way began, plus one; 0 for none.
+    group_began: AtomicU64,
+    slowest_group: AtomicU64,
+    pub(super) groups: AtomicU64,
+    pub(super) fsyncs: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) entries: AtomicU64,
+    pub(super) segments: AtomicU64,
+    pub(super) segments_unprepared: AtomicU64,
+    pub(super) waiting_for_space: AtomicBool,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            group_began: AtomicU64::new(0),
+            slowest_group: AtomicU64::new(0),
+            groups: AtomicU64::new(0),
+            fsyncs: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+            segments: AtomicU64::new(0),
+            segments_unprepared: AtomicU64::new(0),
+            waiting_for_space: AtomicBool::new(false),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn group_begins(&self) {
+        self.group_began.store(self.now() + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn group_ends(&self, bytes: u64, entries: u64) {
+        let began = self.group_began.swap(0, Ordering::Relaxed).saturating_sub(1);
+        self.slowest_group.fetch_max(self.now().saturating_sub(began), Ordering::Relaxed);
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.entries.fetch_add(entries, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) -> Metrics {
+        let began = self.group_began.load(Ordering::Relaxed).checked_sub(1);
+        Metrics {
+            groups: self.groups.load(Ordering::Relaxed),
+            fsyncs: self.fsyncs.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            entries: self.entries.load(Ordering::Relaxed),
+            segments: self.segments.load(Ordering::Relaxed),
+            segments_unprepared: self.segments_unprepared.load(Ordering::Relaxed),
+            slowest_group: Duration::from_micros(self.slowest_group.load(Ordering::Relaxed)),
+            group_under_way: began.map(|began| Duration::from_micros(self.now().saturating_sub(began))),
+            waiting_for_space: self.waiting_for_space.load(Ordering::Relaxed),
+        }
+    }
+}

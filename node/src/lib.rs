@@ -13,3 +13,4 @@ pub mod metrics;
 pub mod problem;
 pub mod standalone;
 pub mod state;
+pub mod storage;

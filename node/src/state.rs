@@ -1,7 +1,63 @@
 //! The replicated state machine: what every member does with a committed entry.
+//!
+//! In: committed entries, in order, from `raft`. Out: one answer per entry for its proposer, rows in `storage`, and a [`View`] of the
+//! state between two batches for readers. Equal entries give equal rows and equal answers on every member: the only clock is the
+//! entry's stamp, the only configuration is what came through the log. Absent by design: clocks, randomness, sockets, openraft, axum,
+//! the free space of the disk.
+//!
+//! The rows are not fsynced batch by batch. `applied` is part of each batch, so after a power cut rows and `applied` go back together
+//! and the log replays the rest; the log may drop entries only after [`Machine::persist`].
 
+mod apply;
+pub mod codec;
 pub mod command;
+mod draft;
+mod machine;
+mod overlay;
+mod record;
 pub mod response;
+mod tables;
+mod tenant;
+mod usage;
+mod view;
 
+use bytes::Bytes;
+
+pub use codec::DecodeError;
 pub use command::{Command, Condition, Kind, Proposal, PutMode, TenantId, Ttl};
+pub use machine::Machine;
+pub use record::Record;
 pub use response::{Refusal, Response};
+pub use tenant::Tenant;
+pub use view::{Page, ScanLimits, ScanRange, Stopped, View, Views};
+
+/// Where in the log something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The term of the entry's leader.
+    pub term: u64,
+    /// The id of the entry's leader.
+    pub leader: u64,
+    /// The entry's index.
+    pub index: u64,
+}
+
+/// What a log entry carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing: a new leader's first entry.
+    Blank,
+    /// A membership in raft's own encoding, kept as it is.
+    Membership(Bytes),
+    /// A command with its stamp.
+    Proposal(Proposal),
+}
+
+/// A committed entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// Where it stands in the log.
+    pub id: Applied,
+    /// What it carries.
+    pub body: Body,
+}

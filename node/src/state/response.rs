@@ -76,12 +76,10 @@ pub enum Refusal {
         /// Expired records wait for a sweep: propose again after it.
         expired_waiting: bool,
     },
-    /// The write would give the tenant more keys than its quota.
+    /// The write would give the tenant more keys than its quota. Expired records do not count, so a sweep would not help.
     KeyCountExceeded {
         /// The quota.
         limit: u64,
-        /// Expired records wait for a sweep: propose again after it.
-        expired_waiting: bool,
     },
     /// The TTL is above the tenant's maximum, or "never" where there is a maximum.
     TtlAboveMaximum {

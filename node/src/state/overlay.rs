@@ -1,0 +1,140 @@
+//! The rows of a batch that is being made, laid over the rows before it: a later entry of the batch reads what an earlier one wrote,
+//! although nothing is in the store yet (a fjall batch cannot be read back).
+
+use std::{
+    collections::{BTreeMap, btree_map},
+    iter::Peekable,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::storage::{Direction, KeyRange, Keyspace, Reader, Row, Rows, StoreError, Write};
+
+type Changes = BTreeMap<Vec<u8>, Option<Bytes>>;
+
+/// Pending rows over a reader.
+pub(super) struct Overlay {
+    base: Arc<dyn Reader>,
+    meta: Changes,
+    tenants: Changes,
+    usage: Changes,
+    records: Changes,
+    ttl: Changes,
+}
+
+impl Overlay {
+    pub(super) fn new(base: Arc<dyn Reader>) -> Self {
+        Overlay {
+            base,
+            meta: Changes::new(),
+            tenants: Changes::new(),
+            usage: Changes::new(),
+            records: Changes::new(),
+            ttl: Changes::new(),
+        }
+    }
+
+    pub(super) fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.changes(keyspace).get(key) {
+            Some(pending) => Ok(pending.clone()),
+            None => self.base.get(keyspace, key),
+        }
+    }
+
+    pub(super) fn put(&mut self, keyspace: Keyspace, key: Vec<u8>, value: Bytes) {
+        self.changes_mut(keyspace).insert(key, Some(value));
+    }
+
+    pub(super) fn delete(&mut self, keyspace: Keyspace, key: Vec<u8>) {
+        self.changes_mut(keyspace).insert(key, None);
+    }
+
+    /// The rows of an interval, ascending.
+    pub(super) fn range(&self, keyspace: Keyspace, range: KeyRange) -> Merged<'_> {
+        let pending = if range.is_empty() {
+            BTreeMap::range(self.changes(keyspace), ..=vec![])
+        } else {
+            self.changes(keyspace).range((range.start.clone(), range.end.clone()))
+        };
+        Merged {
+            pending: pending.peekable(),
+            base: self.base.range(keyspace, range, Direction::Ascending).peekable(),
+        }
+    }
+
+    /// The batch, in the order of keyspaces and keys.
+    pub(super) fn into_batch(self) -> Vec<Write> {
+        let Overlay {
+            base: _,
+            meta,
+            tenants,
+            usage,
+            records,
+            ttl,
+        } = self;
+        let keyspaces = [
+            (Keyspace::Meta, meta),
+            (Keyspace::Tenants, tenants),
+            (Keyspace::Usage, usage),
+            (Keyspace::Records, records),
+            (Keyspace::Ttl, ttl),
+        ];
+        keyspaces
+            .into_iter()
+            .flat_map(|(keyspace, changes)| changes.into_iter().map(move |(key, value)| Write { keyspace, key, value }))
+            .collect()
+    }
+
+    fn changes(&self, keyspace: Keyspace) -> &Changes {
+        match keyspace {
+            Keyspace::Meta => &self.meta,
+            Keyspace::Tenants => &self.tenants,
+            Keyspace::Usage => &self.usage,
+            Keyspace::Records => &self.records,
+            Keyspace::Ttl => &self.ttl,
+        }
+    }
+
+    fn changes_mut(&mut self, keyspace: Keyspace) -> &mut Changes {
+        match keyspace {
+            Keyspace::Meta => &mut self.meta,
+            Keyspace::Tenants => &mut self.tenants,
+            Keyspace::Usage => &mut self.usage,
+            Keyspace::Records => &mut self.records,
+            Keyspace::Ttl => &mut self.ttl,
+        }
+    }
+}
+
+/// Two ascending streams as one; where both have a key, the pending row wins.
+pub(super) struct Merged<'a> {
+    pending: Peekable<btree_map::Range<'a, Vec<u8>, Option<Bytes>>>,
+    base: Peekable<Rows>,
+}
+
+impl Iterator for Merged<'_> {
+    type Item = Result<Row, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some((key, _)) = self.pending.peek() else {
+                return self.base.next();
+            };
+            let order = match self.base.peek() {
+                None => std::cmp::Ordering::Greater,
+                Some(Err(_)) => return self.base.next(),
+                Some(Ok((stored, _))) => stored.as_ref().cmp(key.as_slice()),
+            };
+            if order == std::cmp::Ordering::Less {
+                return self.base.next();
+            }
+            if order == std::cmp::Ordering::Equal {
+                self.base.next();
+            }
+            if let Some((key, Some(value))) = self.pending.next() {
+                return Some(Ok((Bytes::copy_from_slice(key), value.clone())));
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What the state machine holds in memory: the counters, the settings, the tenants and what they use.
+//!
+//! All of it follows from the rows, and a restart builds it anew from them. Cloning is cheap: a batch works on a copy, which takes the
+//! place of the original when the rows are written, and a view keeps the copy of its own moment.
+
+use std::{ops::Bound, sync::Arc};
+
+use bytes::Bytes;
+use kvfleet_api::admin::{Settings, SettingsStatus};
+
+use super::{
+    Applied, DecodeError, Tenant,
+    codec::{Decoder, Encoder},
+    tenant::Tenants,
+    usage::{Usage, UsageTable},
+};
+use crate::storage::{
+    Direction, KeyRange, Keyspace, Reader, StoreError,
+    keys::{self, TenantRow},
+};
+
+/// The format of all rows together; a change of a layout raises it.
+pub(super) const FORMAT: u64 = 1;
+
+/// The state in memory.
+#[derive(Clone)]
+pub(super) struct Tables {
+    /// The last revision taken.
+    pub(super) revision: u64,
+    /// The last stamp.
+    pub(super) clock_ms: u64,
+    /// The id that the next tenant takes.
+    pub(super) next_tenant: u32,
+    /// In force.
+    pub(super) settings: Arc<SettingsStatus>,
+    /// All of them.
+    pub(super) tenants: Arc<Tenants>,
+    /// What they use.
+    pub(super) usage: UsageTable,
+    /// No row of keyspace `ttl` lies before this key.
+    pub(super) ttl_cursor: Vec<u8>,
+    /// How many rows of tenants are expired at the clock and not swept.
+    pub(super) expired: u64,
+    /// No record expires after the clock and before this moment; none = none expires after the clock. A bound, not an exact figure: a
+    /// deletion does not move it. It is made exact when the clock reaches it.
+    pub(super) next_expiry_ms: Option<u64>,
+}
+
+/// What [`Tables::load`] finds.
+pub(super) struct Loaded {
+    pub(super) tables: Tables,
+    pub(super) applied: Option<Applied>,
+    pub(super) membership: Option<(Applied, Bytes)>,
+}
+
+impl Tables {
+    /// Builds the tables from the rows.
+    pub(super) fn load(reader: &dyn Reader) -> Result<Loaded, StoreError> {
+        let mut tables = Tables {
+            revision: number(reader, keys::REVISION)?.unwrap_or(0),
+            clock_ms: number(reader, keys::CLOCK)?.unwrap_or(0),
+            next_tenant: 1,
+            settings: Arc::new(SettingsStatus {
+                revision: 0,
+                settings: Settings::default(),
+            }),
+            tenants: Arc::default(),
+            usage: UsageTable::default(),
+            ttl_cursor: reader
+                .get(Keyspace::Meta, keys::TTL_CURSOR)?
+                .map(|cursor| cursor.to_vec())
+                .unwrap_or_default(),
+            expired: 0,
+            next_expiry_ms: None,
+        };
+        if let Some(next) = number(reader, keys::NEXT_TENANT)? {
+            tables.next_tenant = u32::try_from(next).map_err(|_| damaged(Keyspace::Meta, "the next tenant's id is too large"))?;
+        }
+        if let Some(row) = reader.get(Keyspace::Meta, keys::SETTINGS)? {
+            tables.settings = Arc::new(decode_settings(&row).map_err(|error| damaged(Keyspace::Meta, error))?);
+        }
+        tables.load_tenants(reader)?;
+        tables.load_usage(reader)?;
+        tables.load_expired(reader)?;
+        Ok(Loaded {
+            tables,
+            applied: load_applied(reader)?,
+            membership: load_membership(reader)?,
+        })
+    }
+
+    fn load_tenants(&mut self, reader: &dyn Reader) -> Result<(), StoreError> {
+        let mut tenants = Tenants::default();
+        for row in reader.range(Keyspace::Tenants, KeyRange::ALL, Direction::Ascending) {
+            let (key, value) = row?;
+            match keys::parse_tenant(&key).ok_or_else(|| damaged(Keyspace::Tenants, "unknown key"))? {
+                TenantRow::Config(id) => tenants.insert(Tenant::decode(id, &value).map_err(|error| damaged(Keyspace::Tenants, error))?),
+                TenantRow::Grave(id) => tenants.bury(id, value.to_vec()),
+            }
+        }
+        self.tenants = Arc::new(tenants);
+        Ok(())
+    }
+
+    fn load_usage(&mut self, reader: &dyn Reader) -> Result<(), StoreError> {
+        for row in reader.range(Keyspace::Usage, KeyRange::ALL, Direction::Ascending) {
+            let (key, value) = row?;
+            let tenant = keys::parse_usage(&key).ok_or_else(|| damaged(Keyspace::Usage, "unknown key"))?;
+            let stored = Usage::decode(&value).map_err(|error| damaged(Keyspace::Usage, error))?;
+            self.usage.change(tenant, |usage| *usage = stored);
+        }
+        Ok(())
+    }
+
+    fn load_expired(&mut self, reader: &dyn Reader) -> Result<(), StoreError> {
+        let waiting = KeyRange {
+            start: Bound::Included(self.ttl_cursor.clone()),
+            end: Bound::Unbounded,
+        };
+        for row in reader.range(Keyspace::Ttl, waiting, Direction::Ascending) {
+            if !self.meet_expiry(&row?.0)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a row of keyspace `ttl` if it is expired at the clock; otherwise notes it as the next to expire and answers false.
+    pub(super) fn meet_expiry(&mut self, key: &[u8]) -> Result<bool, StoreError> {
+        let (expires, tenant, _) = keys::parse_ttl(key).ok_or_else(|| damaged(Keyspace::Ttl, "unknown key"))?;
+        if expires > self.clock_ms {
+            self.next_expiry_ms = Some(expires);
+            return Ok(false);
+        }
+        // Rows of a deleted tenant were taken off its counters when it was deleted.
+        if self.tenants.by_id(tenant).is_some() {
+            self.usage.change(tenant, |usage| usage.expired += 1);
+            self.expired += 1;
+        }
+        Ok(true)
+    }
+}
+
+/// Refuses rows of a newer program; answers whether the store is new.
+pub(super) fn check_format(reader: &dyn Reader) -> Result<bool, StoreError> {
+    match reader.get(Keyspace::Meta, keys::FORMAT)? {
+        Some(row) => {
+            let bytes = <[u8; 8]>::try_from(row.as_ref()).map_err(|_| damaged(Keyspace::Meta, "the format is not eight bytes"))?;
+            match u64::from_be_bytes(bytes) {
+                0 => Err(damaged(Keyspace::Meta, "format 0 was never written")),
+                found if found > FORMAT => Err(StoreError::NewerFormat { found, supported: FORMAT }),
+                _ => Ok(false),
+            }
+        }
+        None if reader
+            .range(Keyspace::Meta, KeyRange::ALL, Direction::Ascending)
+            .next()
+            .transpose()?
+            .is_some() =>
+        {
+            Err(damaged(Keyspace::Meta, "the format is missing"))
+        }
+        None => Ok(true),
+    }
+}
+
+pub(super) fn damaged(keyspace: Keyspace, reason: impl ToString) -> StoreError {
+    StoreError::Damaged {
+        keyspace: keyspace.name(),
+        reason: reason.to_string(),
+    }
+}
+
+pub(super) fn encode_number(value: u64) -> Bytes {
+    let mut row = Encoder::new(11);
+    row.number(value);
+    row.finish()
+}
+
+fn number(reader: &dyn Reader, key: &[u8]) -> Result<Option<u64>, StoreError> {
+    let Some(row) = reader.get(Keyspace::Meta, key)? else {
+        return Ok(None);
+    };
+    decode_number(&row).map(Some).map_err(|error| damaged(Keyspace::Meta, error))
+}
+
+pub(super) fn decode_number(row: &Bytes) -> Result<u64, DecodeError> {
+    let mut row = Decoder::new(row)?;
+    let value = row.number("number")?;
+    row.finish()?;
+    Ok(value)
+}
+
+pub(super) fn encode_settings(status: &SettingsStatus) -> Bytes {
+    let mut row = Encoder::new(64);
+    row.number(status.revision);
+    row.settings(&status.settings);
+    row.finish()
+}
+
+fn decode_settings(row: &Bytes) -> Result<SettingsStatus, DecodeError> {
+    let mut row = Decoder::new(row)?;
+    let status = SettingsStatus {
+        revision: row.number("revision")?,
+        settings: row.settings()?,
+    };
+    row.finish()?;
+    Ok(status)
+}
+
+pub(super) fn encode_applied(applied: Applied) -> Bytes {
+    let mut row = Encoder::new(32);
+    write_applied(&mut row, applied);
+    row.finish()
+}
+
+pub(super) fn encode_membership(id: Applied, membership: &[u8]) -> Bytes {
+    let mut row = Encoder::new(32 + membership.len());
+    write_applied(&mut row, id);
+    row.rest(membership);
+    row.finish()
+}
+
+fn load_applied(reader: &dyn Reader) -> Result<Option<Applied>, StoreError> {
+    let Some(row) = reader.get(Keyspace::Meta, keys::APPLIED)? else {
+        return Ok(None);
+    };
+    let decode = || {
+        let mut row = Decoder::new(&row)?;
+        let applied = read_applied(&mut row)?;
+        row.finish()?;
+        Ok(Some(applied))
+    };
+    decode().map_err(|error: DecodeError| damaged(Keyspace::Meta, error))
+}
+
+fn load_membership(reader: &dyn Reader) -> Result<Option<(Applied, Bytes)>, StoreError> {
+    let Some(row) = reader.get(Keyspace::Meta, keys::MEMBERSHIP)? else {
+        return Ok(None);
+    };
+    let decode = || {
+        let mut row = Decoder::new(&row)?;
+        Ok(Some((read_applied(&mut row)?, row.rest())))
+    };
+    decode().map_err(|error: DecodeError| damaged(Keyspace::Meta, error))
+}
+
+fn write_applied(row: &mut Encoder, applied: Applied) {
+    row.number(applied.term);
+    row.number(applied.leader);
+    row.number(applied.index);
+}
+
+fn read_applied(row: &mut Decoder) -> Result<Applied, DecodeError> {
+    Ok(Applied {
+        term: row.number("term")?,
+        leader: row.number("leader")?,
+        index: row.number("index")?,
+    })
+}

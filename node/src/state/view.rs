@@ -1,0 +1,204 @@
+//! What readers see: the state between two batches.
+//!
+//! A [`View`] never changes. It holds the tables of its moment and a reader that was opened by the apply thread after that batch and
+//! before the next: a picture opened at any other time may show parts of a batch. It also keeps old rows from being freed, so it is
+//! held for one request, not longer. Absent by design: waiting for a quorum (`raft`), and access rules (`app`).
+
+mod scan;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use kvfleet_api::{
+    admin::{Settings, SettingsStatus},
+    tenant::TenantStatus,
+    usage::Used,
+};
+use tokio::sync::watch;
+
+pub use scan::{Page, ScanLimits, ScanRange};
+
+use super::{
+    Applied, Record, Tenant, TenantId,
+    tables::{Tables, damaged},
+};
+use crate::storage::{Direction, Keyspace, Reader, StoreError, keys};
+
+/// The state at one moment.
+pub struct View {
+    applied: Option<Applied>,
+    tables: Tables,
+    reader: Arc<dyn Reader>,
+}
+
+impl View {
+    pub(super) fn new(applied: Option<Applied>, tables: Tables, reader: Arc<dyn Reader>) -> Self {
+        View { applied, tables, reader }
+    }
+
+    /// The last entry that it contains.
+    pub fn applied(&self) -> Option<Applied> {
+        self.applied
+    }
+
+    /// The last revision that it contains.
+    pub fn revision(&self) -> u64 {
+        self.tables.revision
+    }
+
+    /// The last stamp that it contains, Unix milliseconds.
+    pub fn stamp_ms(&self) -> u64 {
+        self.tables.clock_ms
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.tables.settings.settings
+    }
+
+    /// The settings with their revision; 0 while they are the defaults that nobody has put.
+    pub fn settings_status(&self) -> SettingsStatus {
+        SettingsStatus::clone(&self.tables.settings)
+    }
+
+    /// The tenant of this name, released ones too. From memory.
+    pub fn tenant(&self, name: &str) -> Option<Arc<Tenant>> {
+        self.tables.tenants.by_name(name).cloned()
+    }
+
+    /// All tenants by name, released ones too; their usage as of [`View::stamp_ms`]. From memory.
+    pub fn tenants(&self) -> Vec<TenantStatus> {
+        self.tables.tenants.iter().map(|tenant| self.status(tenant)).collect()
+    }
+
+    /// One tenant; its usage as of [`View::stamp_ms`]. From memory.
+    pub fn tenant_status(&self, name: &str) -> Option<TenantStatus> {
+        self.tables.tenants.by_name(name).map(|tenant| self.status(tenant))
+    }
+
+    fn status(&self, tenant: &Tenant) -> TenantStatus {
+        tenant.status(self.tables.usage.get(tenant.id).used())
+    }
+
+    /// One record; none when it is absent or expired. Blocks on the store: keep it off the async threads.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn get(&self, tenant: TenantId, key: &str, now_ms: u64) -> Result<Option<Record>, StoreError> {
+        if self.tables.tenants.by_id(tenant).is_none() {
+            return Ok(None);
+        }
+        let Some(row) = self.reader.get(Keyspace::Records, &keys::record(tenant, key))? else {
+            return Ok(None);
+        };
+        let record = Record::decode(&row).map_err(|error| damaged(Keyspace::Records, error))?;
+        Ok(Some(record).filter(|record| !record.is_expired(self.moment(now_ms))))
+    }
+
+    /// What the tenant uses; records past their expiry are not counted as keys, their bytes are until they are swept.
+    ///
+    /// From memory, unless records expired between the view's stamp and `now_ms`: then the rows of keyspace `ttl` between the two are
+    /// read, and it blocks on the store.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn used(&self, tenant: TenantId, now_ms: u64) -> Result<Used, StoreError> {
+        let mut used = self.tables.usage.get(tenant).used();
+        if self.tables.next_expiry_ms.is_some_and(|next| next <= now_ms) {
+            for row in self
+                .reader
+                .range(Keyspace::Ttl, keys::ttl_after(self.tables.clock_ms), Direction::Ascending)
+            {
+                let (row, _) = row?;
+                let (expires, owner, _) = keys::parse_ttl(&row).ok_or_else(|| damaged(Keyspace::Ttl, "unknown key"))?;
+                if expires > now_ms {
+                    break;
+                }
+                used.keys = used.keys.saturating_sub(u64::from(owner == tenant));
+            }
+        }
+        Ok(used)
+    }
+
+    /// When a sweep is due, Unix milliseconds; none while no record has an expiry. A moment that has passed means now. It may be too
+    /// early (a deletion does not move it), never too late; a sweep makes it exact.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        if self.tables.expired > 0 {
+            Some(self.tables.clock_ms)
+        } else {
+            self.tables.next_expiry_ms
+        }
+    }
+
+    /// Whether rows of deleted tenants wait for `Reap`.
+    pub fn reap_due(&self) -> bool {
+        self.tables.tenants.has_graves()
+    }
+
+    /// What has expired in the log stays expired: a reader's clock behind the view's does not bring it back.
+    fn moment(&self, now_ms: u64) -> u64 {
+        now_ms.max(self.tables.clock_ms)
+    }
+}
+
+/// Where readers find the latest view.
+#[derive(Clone)]
+pub struct Views {
+    latest: Arc<ArcSwap<View>>,
+    applied: watch::Receiver<Option<u64>>,
+}
+
+impl Views {
+    /// The latest view.
+    pub fn latest(&self) -> Arc<View> {
+        self.latest.load_full()
+    }
+
+    /// The first view found that contains the entry with this index.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the state machine is gone before it got there.
+    pub async fn wait_applied(&self, index: u64) -> Result<Arc<View>, Stopped> {
+        let reached = |applied: &Option<u64>| applied.is_some_and(|applied| applied >= index);
+        let mut applied = self.applied.clone();
+        applied.wait_for(reached).await.map_err(|_| Stopped)?;
+        Ok(self.latest())
+    }
+
+    /// Tells of every new view (of the newest, when several came at once) by the index that it has applied.
+    pub fn subscribe(&self) -> watch::Receiver<Option<u64>> {
+        self.applied.clone()
+    }
+}
+
+/// The state machine has stopped: the member is closing down or has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the state machine has stopped")]
+pub struct Stopped;
+
+/// The apply thread's end of [`Views`].
+pub(super) struct Publisher {
+    latest: Arc<ArcSwap<View>>,
+    applied: watch::Sender<Option<u64>>,
+}
+
+impl Publisher {
+    pub(super) fn new(view: View) -> (Self, Views) {
+        let (sender, receiver) = watch::channel(view.applied.map(|applied| applied.index));
+        let latest = Arc::new(ArcSwap::from_pointee(view));
+        (
+            Publisher {
+                latest: Arc::clone(&latest),
+                applied: sender,
+            },
+            Views { latest, applied: receiver },
+        )
+    }
+
+    /// The view first, then the news of it: whoever is woken finds it.
+    pub(super) fn publish(&self, view: View) {
+        let index = view.applied.map(|applied| applied.index);
+        self.latest.store(Arc::new(view));
+        self.applied.send_replace(index);
+    }
+}

@@ -1,0 +1,189 @@
+//! Where the state machine keeps its rows: a few ordered keyspaces, written in atomic batches, read through consistent pictures.
+//!
+//! In: batches of rows from `state`. Out: rows, by key or by range, as of a moment between two batches. Absent by design: what a row
+//! means (only [`keys`] knows the shape of the keys, and `state` the values), and any way to read the newest rows while a batch is
+//! being written: fjall 3.1 shows parts of it then, so a reader is opened between batches and lives on unchanged.
+
+mod fjall_store;
+pub mod keys;
+
+use std::{ops::Bound, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+
+pub use fjall_store::FjallStore;
+
+/// A named, ordered set of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Keyspace {
+    /// What there is one of: applied, revision, clock, …; written in every batch.
+    Meta,
+    /// Tenants' configurations, and what is left of deleted ones.
+    Tenants,
+    /// Counters per tenant.
+    Usage,
+    /// The records.
+    Records,
+    /// Records that expire, by the moment of expiry.
+    Ttl,
+}
+
+impl Keyspace {
+    /// Every keyspace, in the order in which a dump or a snapshot names them.
+    pub const ALL: [Keyspace; 5] = [Keyspace::Meta, Keyspace::Tenants, Keyspace::Usage, Keyspace::Records, Keyspace::Ttl];
+
+    /// The name on disk.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Keyspace::Meta => "meta",
+            Keyspace::Tenants => "tenants",
+            Keyspace::Usage => "usage",
+            Keyspace::Records => "records",
+            Keyspace::Ttl => "ttl",
+        }
+    }
+}
+
+/// A row as it is read.
+pub type Row = (Bytes, Bytes);
+
+/// Rows in key order, ascending or descending as asked.
+pub type Rows = Box<dyn Iterator<Item = Result<Row, StoreError>> + Send>;
+
+/// An interval of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    /// Where it starts.
+    pub start: Bound<Vec<u8>>,
+    /// Where it ends.
+    pub end: Bound<Vec<u8>>,
+}
+
+impl KeyRange {
+    /// Everything.
+    pub const ALL: KeyRange = KeyRange {
+        start: Bound::Unbounded,
+        end: Bound::Unbounded,
+    };
+
+    /// Whether no key can lie in it (an engine may panic on such an interval).
+    pub fn is_empty(&self) -> bool {
+        match (&self.start, &self.end) {
+            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+            (Bound::Included(start), Bound::Included(end)) => start > end,
+            (Bound::Included(start) | Bound::Excluded(start), Bound::Excluded(end)) | (Bound::Excluded(start), Bound::Included(end)) => {
+                start >= end
+            }
+        }
+    }
+}
+
+/// Which end of a range comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest key first.
+    Ascending,
+    /// Largest key first.
+    Descending,
+}
+
+/// One row of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Where.
+    pub keyspace: Keyspace,
+    /// Which row.
+    pub key: Vec<u8>,
+    /// Its new value; none deletes it.
+    pub value: Option<Bytes>,
+}
+
+/// A consistent picture of all keyspaces, as of the moment it was opened. Its calls block: keep them off the async threads.
+pub trait Reader: Send + Sync + 'static {
+    /// One row.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`] when the engine cannot read.
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// The rows of an interval.
+    fn range(&self, keyspace: Keyspace, range: KeyRange, direction: Direction) -> Rows;
+}
+
+/// The rows of one state machine. Owned by the apply thread; every call blocks.
+pub trait Store: Send + 'static {
+    /// Writes all rows or none; survives the death of the process, not a power cut (see [`Store::persist`]).
+    ///
+    /// # Errors
+    /// [`StoreError::Write`]; the store takes no more batches after it and must be opened anew.
+    fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError>;
+
+    /// The rows as they are now. Called between batches by the thread that writes them, and only there.
+    fn reader(&self) -> Arc<dyn Reader>;
+
+    /// Makes everything written so far survive a power cut.
+    ///
+    /// # Errors
+    /// [`StoreError::Persist`]: what is on disk is unknown; stop serving and recover.
+    fn persist(&mut self) -> Result<(), StoreError>;
+
+    /// Bytes on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`] when the engine cannot tell.
+    fn disk_bytes(&self) -> Result<u64, StoreError>;
+}
+
+/// Why the rows cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it, the disk failed, or the files are damaged.
+    #[error("cannot open the state store in {}: stop any other kvnode that uses this directory, or look at the cause", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// The engine's reason.
+        source: fjall::Error,
+    },
+    /// A read failed.
+    #[error("cannot read keyspace {keyspace}")]
+    Read {
+        /// Which.
+        keyspace: &'static str,
+        /// The engine's reason.
+        source: fjall::Error,
+    },
+    /// A batch could not be written.
+    #[error("cannot write a batch of {rows} rows to the state store")]
+    Write {
+        /// How many rows it had.
+        rows: usize,
+        /// The engine's reason.
+        source: fjall::Error,
+    },
+    /// An fsync failed.
+    #[error("cannot make the state store durable")]
+    Persist {
+        /// The engine's reason.
+        source: fjall::Error,
+    },
+    /// A row is not what this program writes.
+    #[error("keyspace {keyspace}: a row is damaged ({reason}); replace this member")]
+    Damaged {
+        /// Where.
+        keyspace: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The rows were written by a newer program.
+    #[error("the state store has format {found}, this program knows up to {supported}: start a newer kvnode")]
+    NewerFormat {
+        /// What was found.
+        found: u64,
+        /// The newest known.
+        supported: u64,
+    },
+    /// An earlier batch failed.
+    #[error("the state store failed earlier: restart the member to recover")]
+    Failed,
+}

@@ -1,0 +1,185 @@
+//! The rows in a fjall database: one directory, one journal, an LSM tree per keyspace.
+//!
+//! What fjall does not do is done elsewhere: the Raft log and the vote are not kept here (fjall drops acknowledged records after some
+//! damage to its journal), and no reader asks the database for its newest rows (see [`super`]).
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
+
+use super::{Direction, KeyRange, Keyspace, Reader, Row, Rows, Store, StoreError, Write};
+
+/// Beyond it a read goes to the files' pages. It is no bound on resident memory when values are large.
+const BLOCK_CACHE_BYTES: u64 = 32 << 20;
+/// All journals together; a memtable that holds one back is flushed. Bounds recovery after a crash to about a second.
+const JOURNAL_BYTES: u64 = 128 << 20;
+/// Memtables of keyspaces that every batch writes much to. Larger ones hold more memory, smaller ones stall more often.
+const BUSY_MEMTABLE_BYTES: u64 = 16 << 20;
+/// Memtables of keyspaces of small rows that are overwritten again and again.
+const SMALL_MEMTABLE_BYTES: u64 = 8 << 20;
+/// Values from this size live outside the tree, so that a compaction does not copy them.
+const SEPARATE_FROM_BYTES: u32 = 1 << 10;
+/// One may be flushing while the other compacts.
+const WORKER_THREADS: usize = 2;
+
+/// A fjall database with the state machine's keyspaces.
+pub struct FjallStore {
+    database: Database,
+    keyspaces: Arc<Keyspaces>,
+    directory: PathBuf,
+}
+
+impl FjallStore {
+    /// Opens or creates the database in `directory` and makes durable what recovery found, so that nothing read from now on can be
+    /// lost by a power cut.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] when another process holds the directory or its files are damaged, [`StoreError::Persist`] when the first
+    /// fsync fails.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Open {
+            path: directory.to_owned(),
+            source,
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(WORKER_THREADS);
+        let database = Database::builder(directory)
+            .cache_size(BLOCK_CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(threads)
+            .open()
+            .map_err(failed)?;
+        let keyspaces = Arc::new(Keyspaces::open(&database).map_err(failed)?);
+        let mut store = FjallStore {
+            database,
+            keyspaces,
+            directory: directory.to_owned(),
+        };
+        store.persist()?;
+        Ok(store)
+    }
+
+    /// The directory that it lives in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+impl Store for FjallStore {
+    fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
+        let rows = batch.len();
+        // `Buffer` hands the batch to the operating system: a killed process loses nothing, and an fsync per batch is not paid.
+        let mut pending = self.database.batch().durability(Some(PersistMode::Buffer));
+        for Write { keyspace, key, value } in batch {
+            let tree = self.keyspaces.get(keyspace);
+            match value {
+                Some(value) => pending.insert(tree, key, value.as_ref()),
+                None => pending.remove(tree, key),
+            }
+        }
+        pending.commit().map_err(|source| StoreError::Write { rows, source })
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(FjallReader {
+            snapshot: self.database.snapshot(),
+            keyspaces: Arc::clone(&self.keyspaces),
+        })
+    }
+
+    fn persist(&mut self) -> Result<(), StoreError> {
+        self.database
+            .persist(PersistMode::SyncAll)
+            .map_err(|source| StoreError::Persist { source })
+    }
+
+    fn disk_bytes(&self) -> Result<u64, StoreError> {
+        self.database
+            .disk_space()
+            .map_err(|source| StoreError::Read { keyspace: "all", source })
+    }
+}
+
+/// The handles, opened once.
+struct Keyspaces {
+    meta: fjall::Keyspace,
+    tenants: fjall::Keyspace,
+    usage: fjall::Keyspace,
+    records: fjall::Keyspace,
+    ttl: fjall::Keyspace,
+}
+
+impl Keyspaces {
+    fn open(database: &Database) -> Result<Self, fjall::Error> {
+        let open = |keyspace: Keyspace| database.keyspace(keyspace.name(), || options(keyspace));
+        Ok(Keyspaces {
+            meta: open(Keyspace::Meta)?,
+            tenants: open(Keyspace::Tenants)?,
+            usage: open(Keyspace::Usage)?,
+            records: open(Keyspace::Records)?,
+            ttl: open(Keyspace::Ttl)?,
+        })
+    }
+
+    fn get(&self, keyspace: Keyspace) -> &fjall::Keyspace {
+        match keyspace {
+            Keyspace::Meta => &self.meta,
+            Keyspace::Tenants => &self.tenants,
+            Keyspace::Usage => &self.usage,
+            Keyspace::Records => &self.records,
+            Keyspace::Ttl => &self.ttl,
+        }
+    }
+}
+
+/// How a keyspace is made. fjall stores this with it: a change here reaches only directories made later.
+fn options(keyspace: Keyspace) -> KeyspaceCreateOptions {
+    let base = KeyspaceCreateOptions::default();
+    match keyspace {
+        // Reads mostly find their key, so the last level goes without a filter.
+        Keyspace::Records => base
+            .max_memtable_size(BUSY_MEMTABLE_BYTES)
+            .expect_point_read_hits(true)
+            .with_kv_separation(Some(KvSeparationOptions::default().separation_threshold(SEPARATE_FROM_BYTES))),
+        Keyspace::Ttl => base.max_memtable_size(BUSY_MEMTABLE_BYTES).expect_point_read_hits(true),
+        Keyspace::Meta | Keyspace::Tenants | Keyspace::Usage => base.max_memtable_size(SMALL_MEMTABLE_BYTES).expect_point_read_hits(true),
+    }
+}
+
+/// The database as it was between two batches.
+struct FjallReader {
+    snapshot: Snapshot,
+    keyspaces: Arc<Keyspaces>,
+}
+
+impl Reader for FjallReader {
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found = self.snapshot.get(self.keyspaces.get(keyspace), key);
+        found.map(|value| value.map(Bytes::from_owner)).map_err(|source| StoreError::Read {
+            keyspace: keyspace.name(),
+            source,
+        })
+    }
+
+    fn range(&self, keyspace: Keyspace, range: KeyRange, direction: Direction) -> Rows {
+        if range.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        let rows = self.snapshot.range(self.keyspaces.get(keyspace), (range.start, range.end));
+        match direction {
+            Direction::Ascending => Box::new(rows.map(move |guard| row(keyspace, guard))),
+            Direction::Descending => Box::new(rows.rev().map(move |guard| row(keyspace, guard))),
+        }
+    }
+}
+
+fn row(keyspace: Keyspace, guard: fjall::Guard) -> Result<Row, StoreError> {
+    let (key, value) = guard.into_inner().map_err(|source| StoreError::Read {
+        keyspace: keyspace.name(),
+        source,
+    })?;
+    Ok((Bytes::from_owner(key), Bytes::from_owner(value)))
+}

@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use kvfleet_api::{Code, Problem};
+use kvfleet_api::{Code, Problem, admin::MemberState};
 
 use crate::problem;
 
@@ -73,6 +73,14 @@ impl Health {
             code: Code::Draining,
         };
         self.shown.store(Arc::new(Shown { started: true, readiness }));
+    }
+
+    /// What a member whose group says `formed` tells of itself.
+    pub fn member_state(&self, formed: MemberState) -> MemberState {
+        match &self.shown.load().readiness {
+            Readiness::No { code: Code::Draining, .. } => MemberState::Draining,
+            _ => formed,
+        }
     }
 
     /// What `/readyz` answers at this moment.

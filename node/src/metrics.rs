@@ -12,4 +12,5 @@ mod server;
 pub use member::{LogCounters, MemberFigures, Source};
 pub use process::resident_bytes;
 pub use requests::{Observation, Requests};
+pub(crate) use server::render;
 pub use server::{exposition, registry, router};

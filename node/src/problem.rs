@@ -18,6 +18,22 @@ pub fn trace_id() -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
+/// A problem as the error of a handler.
+#[derive(Debug)]
+pub struct Failure(pub Problem);
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Failure(problem)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        answer(self.0)
+    }
+}
+
 /// The answer that carries this problem.
 pub fn answer(problem: Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -46,4 +62,24 @@ pub async fn method_not_allowed(method: Method, uri: Uri) -> Response {
         format!("{} does not take {method}; `Allow` names what it takes", uri.path()),
         trace_id(),
     ))
+}
+
+/// Gives an error that axum itself answered (a body over its limit, a path that is no UTF-8) a problem for a body.
+pub async fn in_every_error(response: Response) -> Response {
+    let status = response.status();
+    let described = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/problem+json");
+    if described || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let code = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Code::RequestTooLarge,
+        status if status.is_server_error() => Code::Internal,
+        _ => Code::InvalidParameter,
+    };
+    let mut problem = Problem::new(code, format!("the request cannot be read: {status}"), trace_id());
+    problem.status = status.as_u16();
+    answer(problem)
 }

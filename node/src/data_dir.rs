@@ -19,7 +19,7 @@ mod lock;
 use std::path::{Path, PathBuf};
 
 pub use error::DataDirError;
-pub use identity::{FORMAT, Identity};
+pub use identity::{FORMAT, Identity, NoRandomness, new_cluster_id};
 pub use lock::{Lock, acquire};
 
 use crate::cluster_id::ClusterId;

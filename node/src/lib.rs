@@ -8,6 +8,7 @@ pub mod cluster_id;
 pub mod config;
 pub mod data_dir;
 pub mod health;
+pub mod lifecycle;
 pub mod log;
 pub mod logging;
 pub mod metrics;

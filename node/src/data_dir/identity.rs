@@ -109,7 +109,7 @@ impl Identity {
         };
         let random = SystemRandom::new();
         let mut bytes = [0; 8];
-        random.fill(&mut bytes).map_err(no_randomness)?;
+        random.fill(&mut bytes).map_err(|_| NoRandomness).map_err(no_randomness)?;
         // Zero stands for "nobody" in places; one in 2^64 directories gets 1 instead.
         let member = u64::from_be_bytes(bytes).max(1);
         let cluster = match cluster {
@@ -133,13 +133,18 @@ impl Identity {
     }
 }
 
+/// The operating system gave no randomness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gave no randomness")]
+pub struct NoRandomness;
+
 /// A random cluster id (UUID version 4, RFC 9562).
 ///
 /// # Errors
-/// When the operating system gives no randomness.
-pub(crate) fn new_cluster_id() -> Result<ClusterId, ring::error::Unspecified> {
+/// [`NoRandomness`].
+pub fn new_cluster_id() -> Result<ClusterId, NoRandomness> {
     let mut bytes = [0; 16];
-    SystemRandom::new().fill(&mut bytes)?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
     let number = u128::from_be_bytes(bytes) & !(0xf << 76) | (0x4 << 76);
     let number = number & !(0b11 << 62) | (0b10 << 62);
     Ok(ClusterId::from_bytes(number.to_be_bytes()))

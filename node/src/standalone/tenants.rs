@@ -50,6 +50,24 @@ pub struct Wanted {
     pub config: TenantConfig,
 }
 
+impl Wanted {
+    /// A tenant of this name with the defaults of the REST contract.
+    pub fn with_defaults(name: &str) -> Wanted {
+        let config = TenantConfig {
+            uid: UID.to_owned(),
+            owner: format!("{UID}/{name}"),
+            generation: 1,
+            cluster_generation: 1,
+            credential_generation: 1,
+            limits: TenantLimits::default(),
+        };
+        Wanted {
+            name: name.to_owned(),
+            config,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
@@ -174,15 +192,9 @@ fn resolve(tenant: Tenant) -> Result<Wanted, String> {
     {
         return Err("ttl.default: is longer than ttl.max: shorten it, or raise ttl.max".to_owned());
     }
-    let config = TenantConfig {
-        uid: UID.to_owned(),
-        owner: format!("{UID}/{name}"),
-        generation: 1,
-        cluster_generation: 1,
-        credential_generation: 1,
-        limits,
-    };
-    Ok(Wanted { name, config })
+    let mut wanted = Wanted::with_defaults(&name);
+    wanted.config.limits = limits;
+    Ok(wanted)
 }
 
 fn size(field: &str, given: Option<Scalar>, default: u64, least: u64, most: u64) -> Result<u64, String> {

@@ -17,6 +17,6 @@ mod value;
 pub use arguments::{Arguments, CertificateArguments, Subcommand};
 pub use error::{ConfigError, Source};
 pub(crate) use file::Scalar;
-pub use member::{Addresses, Config, LogFormat, LogLevel, Logging, Mode, Peer, RaftTiming, Standalone};
+pub use member::{Addresses, Config, LogFormat, LogLevel, Logging, Mode, Peer, PeerPort, RaftTiming, Standalone};
 pub use reference::markdown;
 pub(crate) use value::{duration, quantity};

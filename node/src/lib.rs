@@ -13,6 +13,7 @@ pub mod log;
 pub mod logging;
 pub mod metrics;
 pub mod problem;
+pub mod peer;
 pub mod raft;
 pub mod standalone;
 pub mod state;

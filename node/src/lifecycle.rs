@@ -56,13 +56,11 @@ pub async fn run(config: Config, level: Level, signals: Signals) -> Result<(), L
         health: health_listener,
         metrics: metrics_listener,
         admin,
-        peer,
     } = ports;
     let addresses = surroundings::Listening {
         data: ports::local(&data),
         health: ports::local(&health_listener),
         metrics: ports::local(&metrics_listener),
-        peer: ports::local(&peer),
     };
     surroundings::serve(health_listener, health::router(health.clone()));
     surroundings::serve(metrics_listener, metrics::router(Arc::clone(&registry)));
@@ -75,7 +73,6 @@ pub async fn run(config: Config, level: Level, signals: Signals) -> Result<(), L
         addresses,
         data,
         admin,
-        peer,
     };
 
     let mut state = State::Starting(Box::new(starting));

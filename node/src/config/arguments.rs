@@ -119,8 +119,8 @@ settings! {
         "The metrics port: /metrics";
     admin_listen: Value, "admin-listen", "KVNODE_ADMIN_LISTEN", "adminListen", "HOST:PORT", Some("0.0.0.0:9443"), Some("127.0.0.1:9443"),
         "The admin port, mTLS";
-    peer_listen: Value, "peer-listen", "KVNODE_PEER_LISTEN", "peerListen", "HOST:PORT", Some("0.0.0.0:7400"), Some("127.0.0.1:7400"),
-        "The peer port, mTLS";
+    peer_listen: Value, "peer-listen", "KVNODE_PEER_LISTEN", "peerListen", "HOST:PORT", Some("0.0.0.0:7400"), None,
+        "The peer port, mTLS; a member alone has none";
     peer_advertise: Value, "peer-advertise", "KVNODE_PEER_ADVERTISE", "peerAdvertise", "HOST:PORT", None, None,
         "Where the other members reach this member's peer port; when not set: its place in --members, else NAME and the port of --peer-listen";
     tls_dir: Value, "tls-dir", "KVNODE_TLS_DIR", "tlsDir", "DIR", None, None,

@@ -8,7 +8,7 @@ use super::{
     arguments::{Arguments, Given, Merged, TABLE},
     error::{ConfigError, Source},
     file,
-    member::{Addresses, Config, Logging, Mode, Peer, RaftTiming, Standalone},
+    member::{Addresses, Config, Logging, Mode, Peer, PeerPort, RaftTiming, Standalone},
     value,
 };
 
@@ -124,91 +124,65 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         required("electionTimeout", election_timeout, "always")?,
         required("maxBatch", max_batch, "always")?,
     )?;
-    let bootstrap_set = bootstrap;
-    let listen = ports([
+    let own = [
         required("listen", listen, "always")?,
         required("healthListen", health_listen, "always")?,
         required("metricsListen", metrics_listen, "always")?,
         required("adminListen", admin_listen, "always")?,
-        required("peerListen", peer_listen, "always")?,
-    ])?;
-    let movable = if alone {
-        listen
-            .iter()
-            .filter(|(given, _)| given.origin == Source::Default)
-            .map(|(given, _)| given.field)
-            .collect()
-    } else {
-        vec![]
-    };
-    let [data, health, metrics, admin, peer] = listen.map(|(_, address)| address);
-    let peer_advertise = peer_advertise.map(|given| given.parse(value::address)).transpose()?;
+    ];
+    let bootstrap = required("bootstrap", bootstrap, "always")?;
+    ports(own.iter().chain(&peer_listen))?;
+    let movable = own
+        .iter()
+        .filter(|given| alone && given.origin == Source::Default)
+        .map(|given| given.field)
+        .collect();
+    let [data, health, metrics, admin] = own.map(|given| given.text.trim().to_owned());
 
-    if alone {
+    let (mode, peer) = if alone {
         let foreign = [
-            ("clusterId", cluster_id.is_some()),
-            ("tlsDir", tls_dir.is_some()),
-            ("tokenKeys", token_keys.is_some()),
-            ("members", members.is_some()),
-            ("tenants", tenants.is_some()),
-            ("signingKey", signing_key.is_some()),
-            ("credentialsDir", credentials_dir.is_some()),
-            ("peerAdvertise", peer_advertise.is_some()),
-            (
-                "bootstrap",
-                bootstrap_set.map(|given| given.parse(value::boolean)).transpose()?.unwrap_or(false),
-            ),
+            cluster_id,
+            tls_dir,
+            token_keys,
+            peer_listen,
+            peer_advertise,
+            members,
+            tenants,
+            signing_key,
+            credentials_dir,
         ];
-        if let Some((field, _)) = foreign.into_iter().find(|(_, set)| *set) {
-            let why = "a member alone makes its own; drop one of the two";
-            return Err(ConfigError::Conflict { field, with: "dev", why });
+        refuse_foreign(foreign.iter().flatten())?;
+        if bootstrap.parse(value::boolean)? {
+            refuse_foreign([&bootstrap])?;
         }
         let data_dir = match data_dir {
             Some(given) => Some(given.parse(value::path)?),
             None if dev => None,
             None => Some(PathBuf::from(format!("kvnode-{name}"))),
         };
-        let addresses = Addresses {
-            data,
-            health,
-            metrics,
-            admin,
-            peer,
-            peer_advertise: None,
-            movable,
+        (Mode::Alone { data_dir }, None)
+    } else {
+        let because = "in a cluster (`kvnode --dev` runs one member alone)";
+        let standalone = standalone(&name, members, bootstrap, tenants, signing_key, credentials_dir)?;
+        let listen = required("peerListen", peer_listen, because)?.text.trim().to_owned();
+        let listed = standalone
+            .members
+            .iter()
+            .find(|member| member.name == name)
+            .map(|member| member.peer.clone());
+        let advertise = match peer_advertise {
+            Some(given) => given.parse(value::address)?,
+            None => listed.unwrap_or_else(|| format!("{name}:{}", listen.rsplit(':').next().unwrap_or_default())),
         };
-        return Ok(Config {
-            mode: Mode::Alone { data_dir },
-            shard,
-            name,
-            addresses,
-            raft,
-            drain_delay,
-            logging,
-        });
-    }
-
-    let because = "in a cluster (`kvnode --dev` runs one member alone)";
-    let standalone = standalone(
-        &name,
-        members,
-        required("bootstrap", bootstrap_set, "always")?,
-        tenants,
-        signing_key,
-        credentials_dir,
-    )?;
-    let peer_advertise =
-        match peer_advertise.or_else(|| standalone.members.iter().find(|member| member.name == name).map(|m| m.peer.clone())) {
-            Some(address) => address,
-            None => format!("{name}:{}", peer.rsplit(':').next().unwrap_or_default()),
+        let mode = Mode::Cluster {
+            cluster_id: required("clusterId", cluster_id, because)?
+                .parse(|text| text.parse().map_err(|_| "is not a UUID; `kvnode certs` makes one".to_owned()))?,
+            data_dir: required("dataDir", data_dir, because)?.parse(value::path)?,
+            tls_dir: required("tlsDir", tls_dir, because)?.parse(value::path)?,
+            token_keys: required("tokenKeys", token_keys, because)?.parse(value::path)?,
+            standalone,
         };
-    let mode = Mode::Cluster {
-        cluster_id: required("clusterId", cluster_id, because)?
-            .parse(|text| text.parse().map_err(|_| "is not a UUID; `kvnode certs` makes one".to_owned()))?,
-        data_dir: required("dataDir", data_dir, because)?.parse(value::path)?,
-        tls_dir: required("tlsDir", tls_dir, because)?.parse(value::path)?,
-        token_keys: required("tokenKeys", token_keys, because)?.parse(value::path)?,
-        standalone,
+        (mode, Some(PeerPort { listen, advertise }))
     };
     let addresses = Addresses {
         data,
@@ -216,7 +190,6 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         metrics,
         admin,
         peer,
-        peer_advertise: Some(peer_advertise),
         movable,
     };
     Ok(Config {
@@ -228,6 +201,18 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         drain_delay,
         logging,
     })
+}
+
+/// A member alone has no use for what belongs to a cluster, and must not seem to obey it.
+fn refuse_foreign<'a>(given: impl IntoIterator<Item = &'a Given>) -> Result<(), ConfigError> {
+    match given.into_iter().next() {
+        None => Ok(()),
+        Some(given) => Err(ConfigError::Conflict {
+            field: given.field,
+            with: "dev",
+            why: "a member alone has no peers and makes its own certificates, keys and tenant; drop one of the two",
+        }),
+    }
 }
 
 fn required(field: &'static str, given: Option<Given>, because: &'static str) -> Result<Given, ConfigError> {
@@ -270,23 +255,21 @@ fn timing(heartbeat: Given, election: Given, max_batch: Given) -> Result<RaftTim
 }
 
 /// Checks each address, and that no two ports are one.
-fn ports<const COUNT: usize>(given: [Given; COUNT]) -> Result<[(Given, String); COUNT], ConfigError> {
+fn ports<'a>(given: impl IntoIterator<Item = &'a Given>) -> Result<(), ConfigError> {
     let mut seen: Vec<(&'static str, String)> = Vec::new();
-    for port in &given {
+    for port in given {
         let address = port.parse(value::address)?;
         if let Some((other, _)) = seen.iter().find(|(_, taken)| *taken == address && !address.ends_with(":0")) {
+            let why = "both listen on the same address; give each its own port";
             return Err(ConfigError::Conflict {
                 field: port.field,
                 with: other,
-                why: "both listen on the same address; give each its own port",
+                why,
             });
         }
         seen.push((port.field, address));
     }
-    Ok(given.map(|port| {
-        let address = port.text.trim().to_owned();
-        (port, address)
-    }))
+    Ok(())
 }
 
 fn standalone(

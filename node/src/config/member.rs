@@ -13,7 +13,7 @@ pub struct Config {
     pub shard: u32,
     /// This member's name.
     pub name: String,
-    /// The five ports.
+    /// The ports.
     pub addresses: Addresses,
     /// Raft's timing.
     pub raft: RaftTiming,
@@ -79,12 +79,19 @@ pub struct Addresses {
     pub metrics: String,
     /// Admin.
     pub admin: String,
-    /// Peers.
-    pub peer: String,
-    /// Where other members reach the peer port; none = where it listens.
-    pub peer_advertise: Option<String>,
+    /// Peers; a member alone has no such port.
+    pub peer: Option<PeerPort>,
     /// The fields whose address nobody chose, on a member alone: such a port moves to a free one when it is taken.
     pub movable: Vec<&'static str>,
+}
+
+/// The peer port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerPort {
+    /// Where it listens, `host:port`.
+    pub listen: String,
+    /// Where the other members reach it, `host:port`.
+    pub advertise: String,
 }
 
 /// Raft's timing.

@@ -42,7 +42,7 @@ async fn form(open: &Open) {
             Err(error) => tracing::error!(%error, "the group could not be formed"),
         }
     } else if open.role.standalone.bootstrap {
-        formation::form(&open.group, &itself, &open.role.standalone.members).await;
+        formation::form(&open.group, &open.transport, &itself, &open.role.standalone.members).await;
         return;
     }
     std::future::pending().await

@@ -42,6 +42,7 @@ pub(super) async fn close(open: Open, signals: &Signals) -> Result<(), Lifecycle
         log,
         data_dir,
         data_port,
+        transport,
         temporary,
         ..
     } = open;
@@ -50,6 +51,7 @@ pub(super) async fn close(open: Open, signals: &Signals) -> Result<(), Lifecycle
     }
     group.shutdown().await;
     drop(group);
+    transport.close();
     match tokio::task::spawn_blocking(move || log.close()).await? {
         Ok(()) => {}
         // Everything acknowledged is on disk already; the next start recovers as after a crash.

@@ -4,6 +4,7 @@ use super::ports::PortError;
 use crate::{
     data_dir::DataDirError,
     log::OpenError,
+    peer::TransportError,
     raft::StartError,
     standalone::{certificates::CertificatesError, tenants::TenantsFileError},
     storage::StoreError,
@@ -48,6 +49,9 @@ pub enum LifecycleError {
     /// The state machine cannot be opened.
     #[error("the state machine cannot be opened")]
     Store(#[from] StoreError),
+    /// The peer port cannot be opened.
+    #[error(transparent)]
+    Peer(#[from] TransportError),
     /// Raft cannot start.
     #[error("the member cannot take part in its group")]
     Raft(#[from] StartError),

@@ -1,4 +1,5 @@
-//! The five listening sockets, bound before anything else is opened: an address that is taken is found before a file is touched.
+//! The listening sockets, bound before anything else is opened: an address that is taken is found before a file is touched. The
+//! peer port is not among them: the transport binds it, once it has certificates.
 
 use std::net::SocketAddr;
 
@@ -23,7 +24,6 @@ pub(super) struct Ports {
     pub(super) health: TcpListener,
     pub(super) metrics: TcpListener,
     pub(super) admin: TcpListener,
-    pub(super) peer: TcpListener,
 }
 
 impl Ports {
@@ -33,8 +33,7 @@ impl Ports {
             health,
             metrics,
             admin,
-            peer,
-            peer_advertise: _,
+            peer: _,
             movable,
         } = addresses;
         // Health first: it is what somebody asks who wonders why nothing else answers.
@@ -43,7 +42,6 @@ impl Ports {
             data: bind("listen", data, movable).await?,
             metrics: bind("metricsListen", metrics, movable).await?,
             admin: bind("adminListen", admin, movable).await?,
-            peer: bind("peerListen", peer, movable).await?,
         })
     }
 }

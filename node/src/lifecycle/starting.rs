@@ -23,6 +23,7 @@ use crate::{
     health::{Health, Readiness},
     log::{self, Wal},
     metrics::{LogCounters, MemberFigures, Requests, Source},
+    peer::{Transport, TransportSettings},
     raft::{Group, GroupSettings},
     standalone::{
         certificates,
@@ -57,7 +58,6 @@ pub(super) struct Starting {
     pub(super) addresses: Listening,
     pub(super) data: TcpListener,
     pub(super) admin: TcpListener,
-    pub(super) peer: TcpListener,
 }
 
 /// A member whose stores are open and whose ports serve.
@@ -65,6 +65,7 @@ pub(super) struct Open {
     pub(super) group: Group,
     pub(super) views: Views,
     pub(super) log: Wal,
+    pub(super) transport: Transport,
     pub(super) data_dir: DataDir,
     pub(super) name: String,
     pub(super) peer_advertise: String,
@@ -101,7 +102,6 @@ impl Starting {
             addresses,
             data,
             admin: admin_listener,
-            peer,
         } = *self;
         let Config {
             mode,
@@ -147,7 +147,20 @@ impl Starting {
         let store_dir = data_dir.state_machine()?;
         let (machine, views) = tokio::task::spawn_blocking(move || FjallStore::open(&store_dir).and_then(Machine::open)).await??;
 
-        let peer_advertise = configured.peer_advertise.unwrap_or_else(|| addresses.peer.to_string());
+        let peer_advertise = match &configured.peer {
+            Some(peer) => peer.advertise.clone(),
+            // Nobody ever dials it.
+            None => format!("{name}:{}", kvfleet_api::port::PEER),
+        };
+        let settings_of_transport = TransportSettings {
+            cluster: identity.cluster,
+            id: identity.member,
+            name: name.clone(),
+        };
+        let transport = match &configured.peer {
+            Some(peer) => Transport::start(settings_of_transport, &peer.listen, tls.clone()).await?,
+            None => Transport::alone(settings_of_transport),
+        };
         let settings = GroupSettings {
             cluster_id: identity.cluster,
             shard,
@@ -158,9 +171,7 @@ impl Starting {
             election_timeout: raft.election_timeout,
             max_batch: raft.max_batch,
         };
-        let transport = crate::raft::Transport;
-        let _ = peer;
-        let group = Group::start(settings, wal.clone(), machine, views.clone(), transport).await?;
+        let group = Group::start(settings, wal.clone(), machine, views.clone(), transport.clone()).await?;
 
         show(&figures, &group, &views, &wal, &health, &data_dir);
         let member = admin::Member {
@@ -186,12 +197,13 @@ impl Starting {
         health.started(Readiness::Ask(Arc::new(move || ready.is_ready())));
         tracing::info!(
             cluster = %identity.cluster, member = identity.member, name, data = %addresses.data, health = %addresses.health,
-            metrics = %addresses.metrics, peer = %addresses.peer, "the member is open"
+            metrics = %addresses.metrics, peer = peer_advertise, "the member is open"
         );
         Ok(Open {
             group,
             views,
             log: wal,
+            transport,
             data_dir,
             name,
             peer_advertise,

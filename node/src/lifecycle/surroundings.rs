@@ -11,7 +11,6 @@ pub(super) struct Listening {
     pub(super) data: SocketAddr,
     pub(super) health: SocketAddr,
     pub(super) metrics: SocketAddr,
-    pub(super) peer: SocketAddr,
 }
 
 /// Serves this router until the process ends.

@@ -126,3 +126,62 @@ fn ok() -> Response {
 fn refuse(code: Code, reason: &str) -> Response {
     problem::answer(Problem::new(code, reason, problem::trace_id()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::{body::Body, http::Request};
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+
+    async fn ask(health: &Health, path: &str) -> (u16, String) {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let answer = TowerToHyperService::new(router(health.clone()))
+            .call(request)
+            .await
+            .expect("a router does not fail");
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), 4096).await.expect("a short body");
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn a_member_is_alive_before_it_is_started_and_started_before_it_is_ready() {
+        let health = Health::new();
+        let led = Arc::new(AtomicBool::new(false));
+        assert_eq!(ask(&health, "/livez").await.0, 200);
+        assert_eq!(ask(&health, "/startupz").await.0, 503);
+        assert_eq!(ask(&health, "/readyz").await.0, 503);
+
+        let asked = Arc::clone(&led);
+        health.started(Readiness::Ask(Arc::new(move || asked.load(Ordering::SeqCst))));
+        assert_eq!(ask(&health, "/startupz").await.0, 200);
+        let (status, body) = ask(&health, "/readyz").await;
+        assert_eq!(status, 503);
+        assert!(body.contains(r#""code":"no-leader""#), "{body}");
+        led.store(true, Ordering::SeqCst);
+        assert_eq!(ask(&health, "/readyz").await, (200, "ok\n".to_owned()));
+        assert_eq!(health.member_state(MemberState::Member), MemberState::Member);
+
+        health.draining();
+        let (status, body) = ask(&health, "/readyz").await;
+        assert_eq!(status, 503);
+        assert!(body.contains(r#""code":"draining""#), "{body}");
+        assert_eq!(ask(&health, "/livez").await.0, 200);
+        assert_eq!(ask(&health, "/startupz").await.0, 200);
+        assert_eq!(health.member_state(MemberState::Member), MemberState::Draining);
+    }
+
+    /// covers row 41
+    #[tokio::test]
+    async fn there_is_nothing_else() {
+        for path in ["/", "/metrics", "/livez/", "/admin/members"] {
+            let (status, body) = ask(&Health::new(), path).await;
+            assert_eq!(status, 404, "{path}");
+            assert!(body.contains("route-not-found"), "{body}");
+        }
+    }
+}

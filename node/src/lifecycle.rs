@@ -61,6 +61,7 @@ pub async fn run(config: Config, level: Level, signals: Signals) -> Result<(), L
         data: ports::local(&data),
         health: ports::local(&health_listener),
         metrics: ports::local(&metrics_listener),
+        admin: ports::local(&admin),
     };
     surroundings::serve(health_listener, health::router(health.clone()));
     surroundings::serve(metrics_listener, metrics::router(Arc::clone(&registry)));

@@ -197,7 +197,7 @@ impl Starting {
         health.started(Readiness::Ask(Arc::new(move || ready.is_ready())));
         tracing::info!(
             cluster = %identity.cluster, member = identity.member, name, data = %addresses.data, health = %addresses.health,
-            metrics = %addresses.metrics, peer = peer_advertise, "the member is open"
+            metrics = %addresses.metrics, admin = %addresses.admin, peer = peer_advertise, "the member is open"
         );
         Ok(Open {
             group,

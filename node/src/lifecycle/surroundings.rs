@@ -11,6 +11,7 @@ pub(super) struct Listening {
     pub(super) data: SocketAddr,
     pub(super) health: SocketAddr,
     pub(super) metrics: SocketAddr,
+    pub(super) admin: SocketAddr,
 }
 
 /// Serves this router until the process ends.

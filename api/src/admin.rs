@@ -26,7 +26,8 @@ pub mod id_string {
     /// When the text is no decimal u64.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not a member id (a decimal number up to 2^64-1)")))
+        text.parse()
+            .map_err(|_| D::Error::custom(format!("`{text}` is not a member id (a decimal number up to 2^64-1)")))
     }
 }
 

@@ -1,1 +1,12 @@
-//! e2e
+//! Black-box tests of kvfleet on a real cluster.
+//!
+//! A test gets a namespace of its own ([`namespace::Namespace`]), applies manifests with `kubectl` as a user would, and speaks to the
+//! cluster from a pod ([`probe::Probe`]) or through a port-forward. What it waits for it awaits; nothing sleeps. When a test fails, the namespace's
+//! objects, events and logs are printed. Absent by design: the operator's and the node's code.
+
+pub mod kubectl;
+pub mod load;
+pub mod manifest;
+pub mod namespace;
+pub mod probe;
+pub mod wait;

@@ -1,0 +1,11 @@
+//! What a user does with a cluster, one topic per file. These tests run side by side, each in a namespace of its own.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+mod deletion;
+mod failover;
+mod idle;
+mod keys;
+mod limits;
+mod refusals;
+mod tenants;
+mod tokens;

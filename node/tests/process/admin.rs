@@ -12,13 +12,14 @@ use crate::{
 
 /// A member alone with its admin port, and certificates for both roles.
 struct Admin {
-    _logs: tempfile::TempDir,
     member: Member,
     address: SocketAddr,
     data: SocketAddr,
     token: String,
     as_operator: TlsDirectory,
     as_member: TlsDirectory,
+    // Dropped last: the process writes into it until it is gone.
+    _logs: tempfile::TempDir,
 }
 
 fn start() -> Admin {

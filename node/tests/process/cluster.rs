@@ -15,10 +15,11 @@ use crate::{
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 struct Cluster {
-    directory: tempfile::TempDir,
     base: u16,
     members: Vec<Option<Member>>,
     token: String,
+    // Dropped last: the processes write into it until they are gone.
+    directory: tempfile::TempDir,
 }
 
 impl Cluster {

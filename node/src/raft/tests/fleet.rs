@@ -52,8 +52,19 @@ impl Fleet {
     /// Members that listen and are blank.
     pub(super) async fn blank(count: u64) -> Self {
         let authority = Authority::create(CLUSTER).unwrap();
-        let seats = (1..=count).map(|id| Seat { id: 0x1000 + id, name: format!("m{id}"), address: "127.0.0.1:0".to_owned(), running: None }).collect();
-        let mut fleet = Fleet { directory: tempfile::tempdir().unwrap(), authority, seats };
+        let seats = (1..=count)
+            .map(|id| Seat {
+                id: 0x1000 + id,
+                name: format!("m{id}"),
+                address: "127.0.0.1:0".to_owned(),
+                running: None,
+            })
+            .collect();
+        let mut fleet = Fleet {
+            directory: tempfile::tempdir().unwrap(),
+            authority,
+            seats,
+        };
         for at in 0..fleet.seats.len() {
             fleet.start(at).await;
         }
@@ -75,14 +86,25 @@ impl Fleet {
             credential_generation: 1,
             limits: TenantLimits::default(),
         };
-        let put = Command::PutTenant { name: "t".to_owned(), config };
+        let put = Command::PutTenant {
+            name: "t".to_owned(),
+            config,
+        };
         let answer = fleet.group(0).propose(put, soon()).await.unwrap();
         assert!(matches!(answer, Response::Tenant(_)), "{answer:?}");
         fleet
     }
 
     pub(super) fn addresses(&self) -> Vec<MemberAddress> {
-        self.seats.iter().map(|seat| MemberAddress { id: seat.id, name: seat.name.clone(), peer: seat.address.clone(), voter: true }).collect()
+        self.seats
+            .iter()
+            .map(|seat| MemberAddress {
+                id: seat.id,
+                name: seat.name.clone(),
+                peer: seat.address.clone(),
+                voter: true,
+            })
+            .collect()
     }
 
     /// A directory of certificates of this fleet's CA.
@@ -91,11 +113,21 @@ impl Fleet {
     }
 
     pub(super) async fn start(&mut self, at: usize) {
-        let certificates = self.certificates(&format!("tls-{at}"), Identity { cluster: CLUSTER, role: Role::Member });
+        let certificates = self.certificates(
+            &format!("tls-{at}"),
+            Identity {
+                cluster: CLUSTER,
+                role: Role::Member,
+            },
+        );
         let home = self.directory.path().join(format!("member-{at}"));
         std::fs::create_dir_all(&home).unwrap();
         let seat = &mut self.seats[at];
-        let settings = TransportSettings { cluster: CLUSTER, id: seat.id, name: seat.name.clone() };
+        let settings = TransportSettings {
+            cluster: CLUSTER,
+            id: seat.id,
+            name: seat.name.clone(),
+        };
         let tls = TlsDirectory::open(&certificates, CLUSTER).unwrap();
         let transport = Transport::start(settings, &seat.address, tls).await.unwrap();
         seat.address = transport.local_address().unwrap().to_string();
@@ -106,7 +138,9 @@ impl Fleet {
         });
         let (wal, machine, views) = opened.await.unwrap();
         let settings = settings_of(seat.id, &seat.name, &seat.address);
-        let group = Group::start(settings, wal.clone(), machine, views, transport.clone()).await.unwrap();
+        let group = Group::start(settings, wal.clone(), machine, views, transport.clone())
+            .await
+            .unwrap();
         seat.running = Some(Running { group, transport, wal });
     }
 
@@ -117,6 +151,16 @@ impl Fleet {
         group.shutdown().await;
         drop(group);
         tokio::task::spawn_blocking(move || wal.close().unwrap()).await.unwrap();
+    }
+
+    /// Takes the log away under a running member.
+    pub(super) async fn close_log(&self, at: usize) {
+        let wal = self.seats[at].running.as_ref().unwrap().wal.clone();
+        tokio::task::spawn_blocking(move || wal.close().unwrap()).await.unwrap();
+    }
+
+    pub(super) fn log_metrics(&self, at: usize) -> crate::log::Metrics {
+        self.seats[at].running.as_ref().unwrap().wal.metrics()
     }
 
     pub(super) fn group(&self, at: usize) -> &Group {
@@ -136,7 +180,10 @@ impl Fleet {
         let limit = soon();
         loop {
             let running = self.running();
-            let known: Vec<_> = running.iter().map(|at| self.group(*at).status().leader.map(|leader| leader.id)).collect();
+            let known: Vec<_> = running
+                .iter()
+                .map(|at| self.group(*at).status().leader.map(|leader| leader.id))
+                .collect();
             if let Some(leader) = known[0].filter(|_| known.iter().all(|leader| *leader == known[0]))
                 && let Some(at) = running.iter().find(|at| self.seats[**at].id == leader)
                 && self.group(*at).status().role == Some(kvfleet_api::admin::Role::Primary)
@@ -178,7 +225,10 @@ impl Fleet {
             let expected = written.clone();
             let missing = tokio::task::spawn_blocking(move || {
                 let tenant = tenant(&point.view);
-                expected.into_iter().filter(|(key, value)| record(&point.view, tenant, key, point.now_ms).as_ref() != Some(value)).collect::<Vec<_>>()
+                expected
+                    .into_iter()
+                    .filter(|(key, value)| record(&point.view, tenant, key, point.now_ms).as_ref() != Some(value))
+                    .collect::<Vec<_>>()
             });
             let missing = missing.await.unwrap();
             assert!(missing.is_empty(), "acknowledged and not on member {at}: {missing:?}");
@@ -201,7 +251,9 @@ pub(super) fn settings_of(id: u64, name: &str, address: &str) -> GroupSettings {
 
 pub(super) fn write_certificates(directory: &std::path::Path, authority: &Authority, identity: Identity) -> PathBuf {
     std::fs::create_dir_all(directory).unwrap();
-    let issued = authority.issue(identity, &["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let issued = authority
+        .issue(identity, &["localhost".to_owned(), "127.0.0.1".to_owned()])
+        .unwrap();
     std::fs::write(directory.join("ca.crt"), authority.certificate()).unwrap();
     std::fs::write(directory.join("tls.crt"), issued.certificate).unwrap();
     std::fs::write(directory.join("tls.key"), issued.key).unwrap();
@@ -232,16 +284,25 @@ fn tenant(view: &View) -> TenantId {
 }
 
 fn record(view: &View, tenant: TenantId, key: &str, now_ms: u64) -> Option<String> {
-    view.get(tenant, key, now_ms).unwrap().map(|record| String::from_utf8(record.value.to_vec()).unwrap())
+    view.get(tenant, key, now_ms)
+        .unwrap()
+        .map(|record| String::from_utf8(record.value.to_vec()).unwrap())
 }
 
 pub(super) async fn get(point: ReadPoint, key: &str) -> Option<String> {
     let key = key.to_owned();
-    tokio::task::spawn_blocking(move || record(&point.view, tenant(&point.view), &key, point.now_ms)).await.unwrap()
+    tokio::task::spawn_blocking(move || record(&point.view, tenant(&point.view), &key, point.now_ms))
+        .await
+        .unwrap()
 }
 
 /// Whether an error leaves open that the write took effect.
 pub(super) fn is_unknown(error: &ProposeError) -> bool {
     use kvfleet_api::error::Outcome;
-    matches!(error, ProposeError::NoLeader { outcome: Outcome::Unknown } | ProposeError::Deadline { outcome: Outcome::Unknown } | ProposeError::Failed(_))
+    matches!(
+        error,
+        ProposeError::NoLeader { outcome: Outcome::Unknown }
+            | ProposeError::Deadline { outcome: Outcome::Unknown }
+            | ProposeError::Failed(_)
+    )
 }

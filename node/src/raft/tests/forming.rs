@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kvfleet_api::admin::{MemberState, Role};
 
-use super::fleet::{Fleet, LIMIT, put_for, settings_of, soon, CLUSTER};
+use super::fleet::{CLUSTER, Fleet, LIMIT, put_for, settings_of, soon};
 use crate::{
     log::{Options, Wal},
     peer::{Transport, TransportSettings},
@@ -23,8 +23,15 @@ async fn blank_members_say_so_and_form_once() {
         assert!(!fleet.group(at).is_ready());
         assert!(fleet.group(at).local_read().is_err());
     }
-    let strangers = fleet.addresses().into_iter().filter(|member| member.id != fleet.seats[0].id).collect();
-    assert_eq!(fleet.group(0).initialize(strangers).await, Err(InitializeError::NotAmongThem { id: fleet.seats[0].id }));
+    let strangers = fleet
+        .addresses()
+        .into_iter()
+        .filter(|member| member.id != fleet.seats[0].id)
+        .collect();
+    assert_eq!(
+        fleet.group(0).initialize(strangers).await,
+        Err(InitializeError::NotAmongThem { id: fleet.seats[0].id })
+    );
 
     fleet.group(0).initialize(fleet.addresses()).await.unwrap();
     for at in 0..3 {
@@ -33,7 +40,11 @@ async fn blank_members_say_so_and_form_once() {
         assert_eq!(status.state, MemberState::Member);
         assert_eq!(status.members, fleet.addresses());
     }
-    assert_eq!(fleet.group(0).initialize(fleet.addresses()).await, Ok(()), "the same formation again");
+    assert_eq!(
+        fleet.group(0).initialize(fleet.addresses()).await,
+        Ok(()),
+        "the same formation again"
+    );
     let other = fleet.addresses().into_iter().take(1).collect();
     assert!(matches!(fleet.group(0).initialize(other).await, Err(InitializeError::Conflict { members }) if members.len() == 3));
     assert!(!fleet.transport(1).identify(&fleet.seats[0].address, soon()).await.unwrap().blank);
@@ -85,9 +96,20 @@ async fn one_member_alone_serves_and_sweeps() {
     let directory = tempfile::tempdir().unwrap();
     let wal = Wal::open(&directory.path().join("raft"), Options::default()).unwrap();
     let (machine, views) = Machine::open(FjallStore::open(&directory.path().join("sm")).unwrap()).unwrap();
-    let transport = Transport::alone(TransportSettings { cluster: CLUSTER, id: 9, name: "alone".to_owned() });
-    let group = Group::start(settings_of(9, "alone", "nowhere:1"), wal, machine, views.clone(), transport).await.unwrap();
-    let me = kvfleet_api::admin::MemberAddress { id: 9, name: "alone".to_owned(), peer: "nowhere:1".to_owned(), voter: true };
+    let transport = Transport::alone(TransportSettings {
+        cluster: CLUSTER,
+        id: 9,
+        name: "alone".to_owned(),
+    });
+    let group = Group::start(settings_of(9, "alone", "nowhere:1"), wal, machine, views.clone(), transport)
+        .await
+        .unwrap();
+    let me = kvfleet_api::admin::MemberAddress {
+        id: 9,
+        name: "alone".to_owned(),
+        peer: "nowhere:1".to_owned(),
+        voter: true,
+    };
     group.initialize(vec![me]).await.unwrap();
     let config = kvfleet_api::tenant::TenantConfig {
         uid: "u".to_owned(),
@@ -97,7 +119,16 @@ async fn one_member_alone_serves_and_sweeps() {
         credential_generation: 1,
         limits: kvfleet_api::tenant::TenantLimits::default(),
     };
-    group.propose(crate::state::Command::PutTenant { name: "t".to_owned(), config }, soon()).await.unwrap();
+    group
+        .propose(
+            crate::state::Command::PutTenant {
+                name: "t".to_owned(),
+                config,
+            },
+            soon(),
+        )
+        .await
+        .unwrap();
     let revision = match group.propose(put_for("brief", "v", Ttl::For(1_000)), soon()).await {
         Ok(crate::state::Response::Put { revision, .. }) => revision,
         other => panic!("{other:?}"),
@@ -114,7 +145,10 @@ async fn one_member_alone_serves_and_sweeps() {
     assert_eq!(super::fleet::get(point, "brief").await, None);
     assert!(group.is_ready());
     group.shutdown().await;
-    assert_eq!(group.propose(put_for("late", "v", Ttl::Never), soon()).await, Err(ProposeError::Draining));
+    assert_eq!(
+        group.propose(put_for("late", "v", Ttl::Never), soon()).await,
+        Err(ProposeError::Draining)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,10 +156,42 @@ async fn impossible_timing_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let wal = Wal::open(&directory.path().join("raft"), Options::default()).unwrap();
     let (machine, views) = Machine::open(FjallStore::open(&directory.path().join("sm")).unwrap()).unwrap();
-    let transport = Transport::alone(TransportSettings { cluster: CLUSTER, id: 9, name: "alone".to_owned() });
+    let transport = Transport::alone(TransportSettings {
+        cluster: CLUSTER,
+        id: 9,
+        name: "alone".to_owned(),
+    });
     let mut settings = settings_of(9, "alone", "nowhere:1");
     settings.election_timeout = settings.heartbeat_interval;
     let error = Group::start(settings, wal, machine, views, transport).await.err().unwrap();
     assert!(matches!(error, StartError::Settings { .. }));
     assert!(error.to_string().contains("electionTimeout"), "{error}");
+}
+
+/// Many writers at once share their flushes: one `fdatasync` each would be the limit of the whole service.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_come_together_are_flushed_together() {
+    let fleet = Fleet::formed(3).await;
+    let leader = fleet.leader().await;
+    let before = fleet.log_metrics(leader);
+    let writers: Vec<_> = (0..256)
+        .map(|number| {
+            let group = fleet.group(number % 3).clone();
+            tokio::spawn(async move {
+                for round in 0..8 {
+                    let answer = group
+                        .propose(put_for(&format!("k{number}-{round}"), "v", Ttl::Default), soon())
+                        .await;
+                    assert!(matches!(answer, Ok(crate::state::Response::Put { .. })), "{answer:?}");
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let after = fleet.log_metrics(leader);
+    let (entries, flushes) = (after.entries - before.entries, after.fsyncs - before.fsyncs);
+    assert!(entries >= 256 * 8);
+    assert!(flushes * 4 < entries, "{flushes} flushes for {entries} entries");
 }

@@ -8,7 +8,12 @@ use super::fleet::{Fleet, is_unknown, put, soon};
 use crate::{raft::Group, state::Response};
 
 /// Writes through one member, one after the other, and keeps what was acknowledged, until told to stop.
-async fn write(group: Group, name: usize, acknowledged: Arc<Mutex<BTreeMap<String, String>>>, stop: tokio::sync::watch::Receiver<bool>) -> Duration {
+async fn write(
+    group: Group,
+    name: usize,
+    acknowledged: Arc<Mutex<BTreeMap<String, String>>>,
+    stop: tokio::sync::watch::Receiver<bool>,
+) -> Duration {
     let mut longest = Duration::ZERO;
     let mut last = Instant::now();
     for number in 0.. {
@@ -52,7 +57,10 @@ async fn no_acknowledged_write_is_lost_with_the_leader() {
         fleet.assert_holds(&*acknowledged.lock().await).await;
     }
     let longest = rounds.into_iter().max().unwrap();
-    assert!(longest < Duration::from_secs(10), "the longest gap between two acknowledged writes was {longest:?}");
+    assert!(
+        longest < Duration::from_secs(10),
+        "the longest gap between two acknowledged writes was {longest:?}"
+    );
 }
 
 async fn wait_for(acknowledged: &Mutex<BTreeMap<String, String>>, count: usize) {
@@ -82,7 +90,10 @@ async fn proposals_under_way_are_answered_when_the_leader_stops() {
     let started = Instant::now();
     let mut acknowledged = BTreeMap::new();
     for proposal in under_way {
-        let (number, answer) = tokio::time::timeout_at(started + Duration::from_secs(20), proposal).await.expect("an answer long before the deadline").unwrap();
+        let (number, answer) = tokio::time::timeout_at(started + Duration::from_secs(20), proposal)
+            .await
+            .expect("an answer long before the deadline")
+            .unwrap();
         match answer {
             Ok(_) => drop(acknowledged.insert(format!("u{number}"), "v".to_owned())),
             Err(error) => assert!(is_unknown(&error) || number % 3 == leader, "{number}: {error:?}"),
@@ -109,7 +120,13 @@ async fn without_a_quorum_nothing_is_acknowledged_and_nobody_waits_for_it() {
     if let Ok(answer) = answer {
         assert!(is_unknown(&answer.clone().unwrap_err()), "{answer:?}");
     }
-    assert!(fleet.group(leader).read_barrier(Instant::now() + Duration::from_millis(500)).await.is_err());
+    assert!(
+        fleet
+            .group(leader)
+            .read_barrier(Instant::now() + Duration::from_millis(500))
+            .await
+            .is_err()
+    );
     fleet.until(leader, "unready", |group| !group.is_ready()).await;
     for at in &others {
         fleet.start(*at).await;
@@ -117,4 +134,31 @@ async fn without_a_quorum_nothing_is_acknowledged_and_nobody_waits_for_it() {
     fleet.put(leader, "after", "v").await;
     assert_eq!(fleet.get(others[0], "before").await.as_deref(), Some("v"));
     assert_eq!(fleet.get(others[1], "after").await.as_deref(), Some("v"));
+}
+
+/// A log that takes nothing more ends the member: it says why, answers whoever waits, and the others go on without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_log_fails_says_so_and_is_replaced_as_leader() {
+    let mut fleet = Fleet::formed(3).await;
+    let leader = fleet.leader().await;
+    fleet.put(leader, "before", "v").await;
+    fleet.close_log(leader).await;
+    let group = fleet.group(leader).clone();
+    let waiting = tokio::spawn(async move {
+        group
+            .propose(put("under way", "v"), Instant::now() + Duration::from_secs(300))
+            .await
+    });
+    let reason = tokio::time::timeout(Duration::from_secs(20), fleet.group(leader).failed())
+        .await
+        .unwrap();
+    assert!(!reason.is_empty());
+    let answer = tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
+    assert!(is_unknown(answer.as_ref().unwrap_err()), "{answer:?}");
+    assert!(!fleet.group(leader).is_ready());
+    assert!(fleet.group(leader).local_read().is_err());
+    fleet.stop(leader).await;
+    let next = fleet.leader().await;
+    fleet.put(next, "after", "v").await;
+    assert_eq!(fleet.get(next, "before").await.as_deref(), Some("v"));
 }

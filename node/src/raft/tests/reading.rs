@@ -19,7 +19,10 @@ async fn a_linearizable_read_on_a_follower_is_never_stale() {
         assert!(point.view.revision() >= revision);
         assert_eq!(get(point, "k").await, Some(value));
     }
-    assert!(behind > 0, "no follower was ever behind: reading without the barrier would have passed too");
+    assert!(
+        behind > 0,
+        "no follower was ever behind: reading without the barrier would have passed too"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,7 +52,13 @@ async fn readers_share_calls_and_each_sees_its_own_writes() {
 async fn an_expired_record_does_not_come_back() {
     let fleet = Fleet::formed(3).await;
     let answer = fleet.group(0).propose(put_for("brief", "v", Ttl::For(1_000)), soon()).await;
-    let Ok(Response::Put { expires_at_ms: Some(expires), .. }) = answer else { panic!("{answer:?}") };
+    let Ok(Response::Put {
+        expires_at_ms: Some(expires),
+        ..
+    }) = answer
+    else {
+        panic!("{answer:?}")
+    };
     let mut gone = false;
     let limit = soon();
     for at in (0..3).cycle() {

@@ -5,10 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fleet::{Fleet, put, soon};
-use crate::{
-    raft::TransferError,
-    state::Response,
-};
+use crate::{raft::TransferError, state::Response};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_moves_without_an_election_timeout_and_without_a_failed_write() {
@@ -69,9 +66,16 @@ async fn nobody_is_asked_to_lead_who_cannot() {
     let metrics_age = Duration::from_millis(600);
     let started = Instant::now();
     // Once both have been silent for two heartbeats there is nobody to ask, and the deadline passes.
-    fleet.until(leader, "alone", |group| group.status().last_heartbeat_age.is_none_or(|age| age > metrics_age)).await;
+    fleet
+        .until(leader, "alone", |group| {
+            group.status().last_heartbeat_age.is_none_or(|age| age > metrics_age)
+        })
+        .await;
     let deadline = Instant::now() + Duration::from_millis(200);
-    assert_eq!(fleet.group(leader).transfer_leadership(deadline).await, Err(TransferError::Deadline));
+    assert_eq!(
+        fleet.group(leader).transfer_leadership(deadline).await,
+        Err(TransferError::Deadline)
+    );
     assert!(started.elapsed() < Duration::from_secs(20));
     for at in &others {
         fleet.start(*at).await;

@@ -29,7 +29,11 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn log_id(&mut self) -> Option<LogId> {
-        Some(LogId { term: self.u64()?, leader: self.u64()?, index: self.u64()? })
+        Some(LogId {
+            term: self.u64()?,
+            leader: self.u64()?,
+            index: self.u64()?,
+        })
     }
 
     /// A presence byte and always 24 more, so that every field after it stands at a fixed place.
@@ -50,7 +54,11 @@ impl<'a> Fields<'a> {
         if flags & !(VOTED | VOTE_COMMITTED) != 0 {
             return None;
         }
-        Some(Vote { term, voted_for: (flags & VOTED != 0).then_some(candidate), committed: flags & VOTE_COMMITTED != 0 })
+        Some(Vote {
+            term,
+            voted_for: (flags & VOTED != 0).then_some(candidate),
+            committed: flags & VOTE_COMMITTED != 0,
+        })
     }
 
     /// Everything that is left.
@@ -67,7 +75,14 @@ pub(super) fn put_log_id(out: &mut Vec<u8>, id: LogId) {
 
 pub(super) fn put_optional_log_id(out: &mut Vec<u8>, id: Option<LogId>) {
     out.push(u8::from(id.is_some()));
-    put_log_id(out, id.unwrap_or(LogId { term: 0, leader: 0, index: 0 }));
+    put_log_id(
+        out,
+        id.unwrap_or(LogId {
+            term: 0,
+            leader: 0,
+            index: 0,
+        }),
+    );
 }
 
 pub(super) fn put_vote(out: &mut Vec<u8>, vote: Vote) {

@@ -83,7 +83,12 @@ impl Disk for Directory {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(self.path.join(name))?;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(self.path.join(name))?;
         Ok(Arc::new(RealFile(file)))
     }
 
@@ -106,7 +111,9 @@ impl Disk for Directory {
 
     fn salt(&self) -> io::Result<[u8; 16]> {
         let mut salt = [0; 16];
-        SystemRandom::new().fill(&mut salt).map_err(|_| io::Error::other("the system gave no random bytes"))?;
+        SystemRandom::new()
+            .fill(&mut salt)
+            .map_err(|_| io::Error::other("the system gave no random bytes"))?;
         Ok(salt)
     }
 }

@@ -16,7 +16,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A later version of kvnode wrote this log.
-    #[error("{file} has log format {found}, and this version reads formats up to {supported}: start the version of kvnode that wrote it, or a newer one")]
+    #[error(
+        "{file} has log format {found}, and this version reads formats up to {supported}: start the version of kvnode that wrote it, or a newer one"
+    )]
     NewerFormat {
         /// The segment, with its path.
         file: String,
@@ -26,7 +28,9 @@ pub enum OpenError {
         supported: u32,
     },
     /// The log has lost something that may have been acknowledged. It must not be voted with.
-    #[error("the log is damaged in {file} at byte {offset}: {found}; this member must not vote with it: replace the member, or put back the intact directory")]
+    #[error(
+        "the log is damaged in {file} at byte {offset}: {found}; this member must not vote with it: replace the member, or put back the intact directory"
+    )]
     Damaged {
         /// The segment, with its path.
         file: String,

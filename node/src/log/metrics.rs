@@ -14,8 +14,10 @@ pub struct Metrics {
     pub bytes: u64,
     /// Entries written.
     pub entries: u64,
-    /// Segments taken into use.
+    /// Segments taken into use since the log was opened.
     pub segments: u64,
+    /// Segments in use now.
+    pub segments_held: usize,
     /// Segments taken into use that had to be zeroed while a group waited.
     pub segments_unprepared: u64,
     /// The slowest group, from the write to the end of its `fdatasync`.
@@ -73,7 +75,7 @@ impl Counters {
         self.entries.fetch_add(entries, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self) -> Metrics {
+    pub(super) fn read(&self, segments_held: usize) -> Metrics {
         let began = self.group_began.load(Ordering::Relaxed).checked_sub(1);
         Metrics {
             groups: self.groups.load(Ordering::Relaxed),
@@ -81,6 +83,7 @@ impl Counters {
             bytes: self.bytes.load(Ordering::Relaxed),
             entries: self.entries.load(Ordering::Relaxed),
             segments: self.segments.load(Ordering::Relaxed),
+            segments_held,
             segments_unprepared: self.segments_unprepared.load(Ordering::Relaxed),
             slowest_group: Duration::from_micros(self.slowest_group.load(Ordering::Relaxed)),
             group_under_way: began.map(|began| Duration::from_micros(self.now().saturating_sub(began))),

@@ -50,13 +50,24 @@ impl Default for Options {
 
 impl Options {
     pub(super) fn validate(&self) -> Result<(), OpenError> {
-        for (option, found) in [("segment_bytes", self.segment_bytes), ("first_segment_bytes", self.first_segment_bytes)] {
+        for (option, found) in [
+            ("segment_bytes", self.segment_bytes),
+            ("first_segment_bytes", self.first_segment_bytes),
+        ] {
             if found < segment::MINIMUM_BYTES || found > u64::from(u32::MAX) {
-                return Err(OpenError::Option { option, found, remedy: "16384 to 4294967295 bytes" });
+                return Err(OpenError::Option {
+                    option,
+                    found,
+                    remedy: "16384 to 4294967295 bytes",
+                });
             }
         }
         if self.group_bytes == 0 {
-            return Err(OpenError::Option { option: "group_bytes", found: 0, remedy: "at least 1 byte" });
+            return Err(OpenError::Option {
+                option: "group_bytes",
+                found: 0,
+                remedy: "at least 1 byte",
+            });
         }
         Ok(())
     }
@@ -64,7 +75,16 @@ impl Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segment_bytes, first_segment_bytes, spare_segments, cache_bytes, group_bytes, idle_flush, space_retry, on_fatal: _ } = self;
+        let Self {
+            segment_bytes,
+            first_segment_bytes,
+            spare_segments,
+            cache_bytes,
+            group_bytes,
+            idle_flush,
+            space_retry,
+            on_fatal: _,
+        } = self;
         formatter
             .debug_struct("Options")
             .field("segment_bytes", segment_bytes)

@@ -34,7 +34,10 @@ pub(super) struct Salt {
 
 impl Salt {
     pub(super) fn new(bytes: [u8; 16]) -> Self {
-        Self { bytes, seed: crc32c::crc32c(&bytes) }
+        Self {
+            bytes,
+            seed: crc32c::crc32c(&bytes),
+        }
     }
 
     /// The checksum of `parts`, one after the other, under this salt.
@@ -61,7 +64,10 @@ pub(super) enum Record<'a> {
 impl<'a> Record<'a> {
     /// The record of an entry.
     pub(super) fn entry(entry: &'a Entry) -> Self {
-        Self::Entry { id: entry.id, payload: &entry.payload }
+        Self::Entry {
+            id: entry.id,
+            payload: &entry.payload,
+        }
     }
 
     fn kind(&self) -> u8 {
@@ -132,14 +138,25 @@ impl<'a> Frame<'a> {
         let mut fields = Fields(covered);
         let group = fields.u64()?;
         let kind = fields.u8()?;
-        Some(Self { group, closes: kind & CLOSES != 0, length: covered.len() + 8, kind: kind & !CLOSES, body: fields.rest() })
+        Some(Self {
+            group,
+            closes: kind & CLOSES != 0,
+            length: covered.len() + 8,
+            kind: kind & !CLOSES,
+            body: fields.rest(),
+        })
     }
 
     /// What it says; `None` if its kind or its body is not of this format.
     pub(super) fn record(&self) -> Option<Record<'a>> {
         let mut fields = Fields(self.body);
         let record = match self.kind {
-            ENTRY => return Some(Record::Entry { id: fields.log_id()?, payload: fields.rest() }),
+            ENTRY => {
+                return Some(Record::Entry {
+                    id: fields.log_id()?,
+                    payload: fields.rest(),
+                });
+            }
             VOTE => Record::Vote(fields.vote()?),
             COMMITTED => Record::Committed(fields.optional_log_id()?),
             TRUNCATE => Record::Truncate(fields.optional_log_id()?),
@@ -152,7 +169,10 @@ impl<'a> Frame<'a> {
     /// The entry in it, copied out; `None` if it holds anything else.
     pub(super) fn entry(&self) -> Option<Entry> {
         match self.record()? {
-            Record::Entry { id, payload } => Some(Entry { id, payload: Bytes::copy_from_slice(payload) }),
+            Record::Entry { id, payload } => Some(Entry {
+                id,
+                payload: Bytes::copy_from_slice(payload),
+            }),
             _ => None,
         }
     }

@@ -60,7 +60,9 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Option<Recovered>, OpenError> {
     sequences.sort_unstable();
     // Purged segments are retired oldest first, but a power cut may keep an older name and lose a younger one. What stands before a
     // gap must be purged; `Replay::finish` fails if it is not.
-    let gap = sequences.windows(2).rposition(|pair| matches!(*pair, [older, newer] if older + 1 != newer));
+    let gap = sequences
+        .windows(2)
+        .rposition(|pair| matches!(*pair, [older, newer] if older + 1 != newer));
     let run = sequences.split_off(gap.map_or(0, |gap| gap + 1));
     let stale = sequences;
 
@@ -79,7 +81,10 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Option<Recovered>, OpenError> {
         let bytes = current.read(disk)?;
         let reached = read_groups(disk, &current, &bytes, &mut replay, bound)?;
         if replay.group != bound {
-            let found = format!("group {} is unreadable, and the next segment begins after group {bound}", replay.group + 1);
+            let found = format!(
+                "group {} is unreadable, and the next segment begins after group {bound}",
+                replay.group + 1
+            );
             return Err(current.damaged(disk, reached.unreadable, found));
         }
         older.push(current.held(replay.highest));
@@ -91,7 +96,12 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Option<Recovered>, OpenError> {
     let mut remains_until = reached.end;
     for (offset, frame) in find_from(bytes.get(reached.end..).unwrap_or_default(), &salt, replay.group + 1) {
         if frame.group > replay.group + 1 {
-            let found = format!("group {} is unreadable, but group {} stands behind it at byte {}", replay.group + 1, frame.group, reached.end + offset);
+            let found = format!(
+                "group {} is unreadable, but group {} stands behind it at byte {}",
+                replay.group + 1,
+                frame.group,
+                reached.end + offset
+            );
             return Err(last.damaged(disk, reached.unreadable, found));
         }
         remains_until = remains_until.max(reached.end + offset + frame.length);
@@ -101,10 +111,17 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Option<Recovered>, OpenError> {
     };
     replay.finish().map_err(|found| last.damaged(disk, reached.end as u64, found))?;
     if mark.sealed {
-        return Err(last.damaged(disk, slot.offset(), format!("the log goes on in {}, which is missing", segment::name(last.sequence + 1))));
+        return Err(last.damaged(
+            disk,
+            slot.offset(),
+            format!("the log goes on in {}, which is missing", segment::name(last.sequence + 1)),
+        ));
     }
     if replay.group < mark.group || (replay.group == mark.group && replay.standing.last != mark.last) {
-        let found = format!("the log ends with group {} (last entry {:?}), but the mark says that group {} was durable (last entry {:?})", replay.group, replay.standing.last, mark.group, mark.last);
+        let found = format!(
+            "the log ends with group {} (last entry {:?}), but the mark says that group {} was durable (last entry {:?})",
+            replay.group, replay.standing.last, mark.group, mark.last
+        );
         return Err(last.damaged(disk, reached.unreadable, found));
     }
     let length = last.length;
@@ -126,7 +143,11 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Option<Recovered>, OpenError> {
 }
 
 fn io_error(disk: &dyn Disk, action: &'static str, name: &str, source: std::io::Error) -> OpenError {
-    OpenError::Io { action, file: disk.describe(name), source }
+    OpenError::Io {
+        action,
+        file: disk.describe(name),
+        source,
+    }
 }
 
 /// A segment whose header has been read.
@@ -141,13 +162,26 @@ impl Opened {
     fn open(disk: &dyn Disk, sequence: u64, oldest: Option<&Self>) -> Result<Self, OpenError> {
         let name = segment::name(sequence);
         let file = disk.open(&name).map_err(|source| io_error(disk, "open", &name, source))?;
-        let length = file.length().map_err(|source| io_error(disk, "read the length of", &name, source))?;
-        let damaged = |offset, found: &str| OpenError::Damaged { file: disk.describe(&name), offset, found: found.to_owned() };
+        let length = file
+            .length()
+            .map_err(|source| io_error(disk, "read the length of", &name, source))?;
+        let damaged = |offset, found: &str| OpenError::Damaged {
+            file: disk.describe(&name),
+            offset,
+            found: found.to_owned(),
+        };
         let mut start = vec![0; usize::try_from(length.min(DATA_AT)).unwrap_or_default()];
-        file.read_at(&mut start, 0).map_err(|source| io_error(disk, "read", &name, source))?;
+        file.read_at(&mut start, 0)
+            .map_err(|source| io_error(disk, "read", &name, source))?;
         let header = match Header::read(&start) {
             Ok(header) => header,
-            Err(BadHeader::Newer(found)) => return Err(OpenError::NewerFormat { file: disk.describe(&name), found, supported: FORMAT }),
+            Err(BadHeader::Newer(found)) => {
+                return Err(OpenError::NewerFormat {
+                    file: disk.describe(&name),
+                    found,
+                    supported: FORMAT,
+                });
+            }
             Err(BadHeader::Damaged(found)) => return Err(damaged(0, found)),
         };
         if header.sequence != sequence {
@@ -159,7 +193,12 @@ impl Opened {
         if length < DATA_AT {
             return Err(damaged(length, "the file ends before its records begin"));
         }
-        Ok(Self { sequence, header, length, file })
+        Ok(Self {
+            sequence,
+            header,
+            length,
+            file,
+        })
     }
 
     fn enter(&self, disk: &dyn Disk, replay: &mut Replay) -> Result<(), OpenError> {
@@ -168,16 +207,27 @@ impl Opened {
 
     fn read(&self, disk: &dyn Disk) -> Result<Vec<u8>, OpenError> {
         let mut bytes = vec![0; usize::try_from(self.length.min(self.header.capacity)).unwrap_or_default()];
-        self.file.read_at(&mut bytes, 0).map_err(|source| io_error(disk, "read", &segment::name(self.sequence), source))?;
+        self.file
+            .read_at(&mut bytes, 0)
+            .map_err(|source| io_error(disk, "read", &segment::name(self.sequence), source))?;
         Ok(bytes)
     }
 
     fn damaged(&self, disk: &dyn Disk, offset: u64, found: String) -> OpenError {
-        OpenError::Damaged { file: disk.describe(&segment::name(self.sequence)), offset, found }
+        OpenError::Damaged {
+            file: disk.describe(&segment::name(self.sequence)),
+            offset,
+            found,
+        }
     }
 
     fn held(self, highest: Option<u64>) -> Held {
-        Held { sequence: self.sequence, capacity: self.header.capacity, highest, file: self.file }
+        Held {
+            sequence: self.sequence,
+            capacity: self.header.capacity,
+            highest,
+            file: self.file,
+        }
     }
 }
 
@@ -206,15 +256,25 @@ fn read_groups(disk: &dyn Disk, segment: &Opened, bytes: &[u8], replay: &mut Rep
         at += frame.length;
         if frame.closes {
             for (record, place) in waiting.drain(..) {
-                replay.apply(&record, place).map_err(|found| segment.damaged(disk, u64::from(place.offset), found))?;
+                replay
+                    .apply(&record, place)
+                    .map_err(|found| segment.damaged(disk, u64::from(place.offset), found))?;
             }
             replay.group += 1;
             end = at;
         }
     }
-    Ok(Reached { end, unreadable: at as u64 })
+    Ok(Reached {
+        end,
+        unreadable: at as u64,
+    })
 }
 
 fn place(segment: u64, offset: usize, length: usize) -> Option<Place> {
-    Some(Place { segment, offset: u32::try_from(offset).ok()?, length: u32::try_from(length).ok()?, epoch: 0 })
+    Some(Place {
+        segment,
+        offset: u32::try_from(offset).ok()?,
+        length: u32::try_from(length).ok()?,
+        epoch: 0,
+    })
 }

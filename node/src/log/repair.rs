@@ -48,7 +48,11 @@ pub(super) fn settle(disk: &dyn Disk, found: &mut Recovered) -> io::Result<()> {
     file.flush()?;
     disk.flush_names()?;
     if found.mark.group < found.group {
-        let mark = Mark { group: found.group, last: found.standing.last, sealed: false };
+        let mark = Mark {
+            group: found.group,
+            last: found.standing.last,
+            sealed: false,
+        };
         let slot = found.slot.other();
         file.write_at(&mark.bytes(&found.salt), slot.offset())?;
         file.flush()?;

@@ -51,7 +51,11 @@ pub(super) enum Name {
 
 impl Name {
     pub(super) fn parse(name: &str) -> Self {
-        let number = |suffix| name.strip_suffix(suffix).filter(|digits| digits.len() == 20).and_then(|digits| digits.parse().ok());
+        let number = |suffix| {
+            name.strip_suffix(suffix)
+                .filter(|digits| digits.len() == 20)
+                .and_then(|digits| digits.parse().ok())
+        };
         if let Some(sequence) = number(SEGMENT_SUFFIX) {
             Self::Segment(sequence)
         } else if let Some(number) = number(SPARE_SUFFIX) {
@@ -120,7 +124,14 @@ impl Header {
         out.extend_from_slice(&self.first_index.to_le_bytes());
         put_optional_log_id(&mut out, self.purged);
         out.push(u8::from(self.vote.is_some()));
-        put_vote(&mut out, self.vote.unwrap_or(Vote { term: 0, voted_for: None, committed: false }));
+        put_vote(
+            &mut out,
+            self.vote.unwrap_or(Vote {
+                term: 0,
+                voted_for: None,
+                committed: false,
+            }),
+        );
         put_optional_log_id(&mut out, self.committed);
         let checksum = crc32c::crc32c(out.get(PREFIX..).unwrap_or_default());
         if let Some(field) = out.get_mut(MAGIC.len()..PREFIX) {
@@ -139,7 +150,10 @@ impl Header {
         let short = || damaged("the header is cut short");
         let checksum = fields.u32().ok_or_else(short)?;
         let length = fields.u32().ok_or_else(short)?;
-        let covered = usize::try_from(length).ok().filter(|length| *length <= BLOCK).and_then(|length| bytes.get(PREFIX..length));
+        let covered = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= BLOCK)
+            .and_then(|length| bytes.get(PREFIX..length));
         if covered.is_none_or(|covered| crc32c::crc32c(covered) != checksum) {
             return Err(damaged("the header fails its checksum"));
         }
@@ -160,7 +174,16 @@ impl Header {
         let voted = fields.u8()?;
         let vote = fields.vote()?;
         let committed = fields.optional_log_id()?;
-        Some(Self { capacity, sequence, salt, group, first_index, purged, vote: (voted != 0).then_some(vote), committed })
+        Some(Self {
+            capacity,
+            sequence,
+            salt,
+            group,
+            first_index,
+            purged,
+            vote: (voted != 0).then_some(vote),
+            committed,
+        })
     }
 }
 
@@ -194,7 +217,11 @@ impl Mark {
         let mut fields = Fields(covered);
         let group = fields.u64()?;
         let flags = fields.u8()?;
-        Some(Self { group, last: fields.optional_log_id()?, sealed: flags & SEALED != 0 })
+        Some(Self {
+            group,
+            last: fields.optional_log_id()?,
+            sealed: flags & SEALED != 0,
+        })
     }
 }
 

@@ -87,12 +87,32 @@ impl Spares {
         on_error: Box<dyn Fn(io::Error) + Send + Sync>,
     ) -> io::Result<Self> {
         let next = found.iter().map(|(number, _)| number + 1).max().unwrap_or(1);
-        let ready = found.into_iter().map(|(number, file)| Spare { name: segment::spare_name(number), file, capacity: segment_bytes }).collect();
+        let ready = found
+            .into_iter()
+            .map(|(number, file)| Spare {
+                name: segment::spare_name(number),
+                file,
+                capacity: segment_bytes,
+            })
+            .collect();
         let work = Mutex::new(Work { ready, ..Work::default() });
-        let shared = Arc::new(Shared { disk, segment_bytes, keep, numbers: AtomicU64::new(next), work, wake: Condvar::new(), on_error });
+        let shared = Arc::new(Shared {
+            disk,
+            segment_bytes,
+            keep,
+            numbers: AtomicU64::new(next),
+            work,
+            wake: Condvar::new(),
+            on_error,
+        });
         let worker = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("log-segments".to_owned()).spawn(move || worker.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("log-segments".to_owned())
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Takes a ready spare with room for `capacity` bytes.
@@ -161,7 +181,11 @@ impl Shared {
                 work = self.wake.wait(work).expect("nothing panics while it holds this lock");
             };
             drop(work);
-            let outcome = if retired.is_empty() { self.prepare() } else { self.recycle(retired) };
+            let outcome = if retired.is_empty() {
+                self.prepare()
+            } else {
+                self.recycle(retired)
+            };
             match outcome {
                 Ok(()) => {}
                 Err(error) if is_full(&error) => tracing::warn!(%error, "no space to prepare the log's next segment"),

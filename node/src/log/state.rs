@@ -24,12 +24,27 @@ const PAYLOAD_LIMIT: usize = 256 << 20;
 
 /// Something for the writer, in order.
 pub(super) enum Request {
-    Append { entries: VecDeque<Entry>, epoch: u64, done: Done },
-    Vote { vote: Vote, done: Done },
-    Truncate { after: Option<LogId>, done: Done },
-    Purge { upto: LogId, done: Done },
+    Append {
+        entries: VecDeque<Entry>,
+        epoch: u64,
+        done: Done,
+    },
+    Vote {
+        vote: Vote,
+        done: Done,
+    },
+    Truncate {
+        after: Option<LogId>,
+        done: Done,
+    },
+    Purge {
+        upto: LogId,
+        done: Done,
+    },
     /// Nothing to write: answered after what came before.
-    Barrier { done: Done },
+    Barrier {
+        done: Done,
+    },
 }
 
 impl Request {
@@ -43,7 +58,11 @@ impl Request {
 
     pub(super) fn into_done(self) -> Done {
         match self {
-            Self::Append { done, .. } | Self::Vote { done, .. } | Self::Truncate { done, .. } | Self::Purge { done, .. } | Self::Barrier { done } => done,
+            Self::Append { done, .. }
+            | Self::Vote { done, .. }
+            | Self::Truncate { done, .. }
+            | Self::Purge { done, .. }
+            | Self::Barrier { done } => done,
         }
     }
 }
@@ -55,7 +74,10 @@ pub(super) enum Phase {
     /// Takes no more, and writes what waits.
     Closing,
     Closed,
-    Failed { kind: io::ErrorKind, message: String },
+    Failed {
+        kind: io::ErrorKind,
+        message: String,
+    },
 }
 
 impl Phase {
@@ -64,7 +86,10 @@ impl Phase {
         match self {
             Self::Running => None,
             Self::Closing | Self::Closed => Some(io::Error::new(io::ErrorKind::BrokenPipe, "the log is closed")),
-            Self::Failed { kind, message } => Some(io::Error::new(*kind, format!("the log has failed and takes no more writes; restart the process: {message}"))),
+            Self::Failed { kind, message } => Some(io::Error::new(
+                *kind,
+                format!("the log has failed and takes no more writes; restart the process: {message}"),
+            )),
         }
     }
 }
@@ -100,7 +125,13 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(state: State, salt: Salt, options: Options) -> Self {
-        Self { state: Mutex::new(state), wake: Condvar::new(), counters: Counters::new(), salt, options }
+        Self {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            counters: Counters::new(),
+            salt,
+            options,
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,7 +149,17 @@ fn invalid(message: String) -> io::Error {
 
 impl State {
     pub(super) fn new(standing: Standing, table: Table, segments: BTreeMap<u64, Arc<dyn File>>, cache_limit: usize) -> Self {
-        Self { standing, table, queue: VecDeque::new(), phase: Phase::Running, segments, cache: VecDeque::new(), cache_bytes: 0, cache_limit, epoch: 0 }
+        Self {
+            standing,
+            table,
+            queue: VecDeque::new(),
+            phase: Phase::Running,
+            segments,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            cache_limit,
+            epoch: 0,
+        }
     }
 
     fn check_running(&self) -> io::Result<()> {
@@ -140,7 +181,11 @@ impl State {
             self.cache_bytes += cost(entry);
             self.cache.push_back(entry.clone());
         }
-        self.queue.push_back(Request::Append { entries: entries.into(), epoch: self.epoch, done });
+        self.queue.push_back(Request::Append {
+            entries: entries.into(),
+            epoch: self.epoch,
+            done,
+        });
         Ok(())
     }
 
@@ -148,10 +193,17 @@ impl State {
         let mut next = self.standing.next_index();
         for entry in entries {
             if let Some(next) = next.filter(|next| *next != entry.id.index) {
-                return Err(invalid(format!("entry {} cannot be appended: the next index is {next}; truncate or purge first", entry.id)));
+                return Err(invalid(format!(
+                    "entry {} cannot be appended: the next index is {next}; truncate or purge first",
+                    entry.id
+                )));
             }
             if entry.payload.len() > PAYLOAD_LIMIT {
-                return Err(invalid(format!("entry {} has {} bytes: the log takes at most {PAYLOAD_LIMIT}", entry.id, entry.payload.len())));
+                return Err(invalid(format!(
+                    "entry {} has {} bytes: the log takes at most {PAYLOAD_LIMIT}",
+                    entry.id,
+                    entry.payload.len()
+                )));
             }
             next = entry.id.index.checked_add(1);
             if next.is_none() {
@@ -176,7 +228,10 @@ impl State {
         }
         let index = |id: Option<LogId>| id.map(|id| id.index);
         if index(after) < index(self.standing.purged) {
-            let error = invalid(format!("cannot truncate after {after:?}: entries up to {:?} are purged", self.standing.purged));
+            let error = invalid(format!(
+                "cannot truncate after {after:?}: entries up to {:?} are purged",
+                self.standing.purged
+            ));
             return Err((done, error));
         }
         if index(after) >= index(self.standing.last) {
@@ -243,14 +298,23 @@ impl State {
         let mut sources = Vec::new();
         let mut bytes = 0_usize;
         for index in range.start.max(self.table.first())..range.end.min(self.table.end()) {
-            let cached = index.checked_sub(cached_from).and_then(|position| self.cache.get(usize::try_from(position).ok()?));
+            let cached = index
+                .checked_sub(cached_from)
+                .and_then(|position| self.cache.get(usize::try_from(position).ok()?));
             let (source, length) = match cached {
                 Some(entry) => (Source::Cached(entry.clone()), entry.payload.len()),
                 None => {
                     // Not cached means written, and a segment stays in the map as long as the table points to it.
                     let Some(place) = self.table.get(index) else { break };
                     let Some(file) = self.segments.get(&place.segment) else { break };
-                    (Source::Stored { index, place: *place, file: Arc::clone(file) }, place.length as usize)
+                    (
+                        Source::Stored {
+                            index,
+                            place: *place,
+                            file: Arc::clone(file),
+                        },
+                        place.length as usize,
+                    )
                 }
             };
             bytes = bytes.saturating_add(length);

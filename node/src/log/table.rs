@@ -19,7 +19,12 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn queued(epoch: u64) -> Self {
-        Self { segment: 0, offset: 0, length: 0, epoch }
+        Self {
+            segment: 0,
+            offset: 0,
+            length: 0,
+            epoch,
+        }
     }
 
     pub(super) fn written(&self) -> bool {
@@ -73,7 +78,8 @@ impl Table {
 
     /// Drops the entries from `index` on.
     pub(super) fn cut_from(&mut self, index: u64) {
-        self.places.truncate(usize::try_from(index.saturating_sub(self.base)).unwrap_or(usize::MAX));
+        self.places
+            .truncate(usize::try_from(index.saturating_sub(self.base)).unwrap_or(usize::MAX));
     }
 
     /// Drops the entries up to `index`.

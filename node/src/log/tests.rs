@@ -22,11 +22,18 @@ fn id(term: u64, index: u64) -> LogId {
 }
 
 fn entry(term: u64, index: u64, payload: &[u8]) -> Entry {
-    Entry { id: id(term, index), payload: Bytes::copy_from_slice(payload) }
+    Entry {
+        id: id(term, index),
+        payload: Bytes::copy_from_slice(payload),
+    }
 }
 
 fn vote(term: u64) -> Vote {
-    Vote { term, voted_for: Some(3), committed: true }
+    Vote {
+        term,
+        voted_for: Some(3),
+        committed: true,
+    }
 }
 
 /// Small segments, so that a short test rolls; a flush of what rides along only on request (closing), so that tests decide.

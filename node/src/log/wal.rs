@@ -44,8 +44,11 @@ impl Wal {
     /// # Errors
     /// [`OpenError`] names the file and what to do. A damaged log is left as it was found.
     pub fn open(directory: &Path, options: Options) -> Result<Self, OpenError> {
-        let disk = Directory::open(directory)
-            .map_err(|source| OpenError::Io { action: "open the log directory", file: directory.display().to_string(), source })?;
+        let disk = Directory::open(directory).map_err(|source| OpenError::Io {
+            action: "open the log directory",
+            file: directory.display().to_string(),
+            source,
+        })?;
         Self::open_on(Arc::new(disk), options)
     }
 
@@ -57,7 +60,11 @@ impl Wal {
         options.validate()?;
         let failed = |action| {
             let disk = Arc::clone(&disk);
-            move |source| OpenError::Io { action, file: disk.describe(""), source }
+            move |source| OpenError::Io {
+                action,
+                file: disk.describe(""),
+                source,
+            }
         };
         let found = match recovery::recover(disk.as_ref())? {
             Some(mut found) => {
@@ -71,11 +78,41 @@ impl Wal {
     }
 
     fn start(disk: Arc<dyn Disk>, options: Options, found: Recovered, spares: Vec<(u64, Arc<dyn File>)>) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Io { action: "start a thread for the log in", file: disk.describe(""), source };
-        let Recovered { standing, group, table, salt, older, active, end, slot, .. } = found;
-        let segments: BTreeMap<_, _> = older.iter().chain([&active]).map(|held| (held.sequence, Arc::clone(&held.file))).collect();
-        let full = older.into_iter().map(|held| Full { sequence: held.sequence, capacity: held.capacity, highest: held.highest }).collect();
-        let Held { sequence, capacity, highest, file } = active;
+        let failed = |source| OpenError::Io {
+            action: "start a thread for the log in",
+            file: disk.describe(""),
+            source,
+        };
+        let Recovered {
+            standing,
+            group,
+            table,
+            salt,
+            older,
+            active,
+            end,
+            slot,
+            ..
+        } = found;
+        let segments: BTreeMap<_, _> = older
+            .iter()
+            .chain([&active])
+            .map(|held| (held.sequence, Arc::clone(&held.file)))
+            .collect();
+        let full = older
+            .into_iter()
+            .map(|held| Full {
+                sequence: held.sequence,
+                capacity: held.capacity,
+                highest: held.highest,
+            })
+            .collect();
+        let Held {
+            sequence,
+            capacity,
+            highest,
+            file,
+        } = active;
         let state = State::new(standing, table, segments, options.cache_bytes);
         let shared = Arc::new(Shared::new(state, salt, options));
         let spares = {
@@ -85,22 +122,42 @@ impl Wal {
                     fail(&shared, error);
                 }
             };
-            let Options { segment_bytes, spare_segments, .. } = shared.options;
+            let Options {
+                segment_bytes,
+                spare_segments,
+                ..
+            } = shared.options;
             Spares::start(Arc::clone(&disk), segment_bytes, spare_segments, spares, Box::new(on_error)).map_err(failed)?
         };
         let writer = Writer {
             shared: Arc::clone(&shared),
             disk: Arc::clone(&disk),
             spares,
-            active: Active { sequence, capacity, file, end, slot, highest },
+            active: Active {
+                sequence,
+                capacity,
+                file,
+                end,
+                slot,
+                highest,
+            },
             full,
             standing,
             group,
             unflushed: false,
             buffer: Group::default(),
         };
-        let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run()).map_err(failed)?;
-        Ok(Self { inner: Arc::new(Inner { shared, disk, writer: Mutex::new(Some(thread)) }) })
+        let thread = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(failed)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                shared,
+                disk,
+                writer: Mutex::new(Some(thread)),
+            }),
+        })
     }
 
     /// Appends entries that follow the last one. They can be read as soon as this returns; `done` runs once they are durable.
@@ -195,16 +252,23 @@ impl Wal {
             let start = u64::from(first.offset);
             let run = rest
                 .iter()
-                .take_while(|(_, place, _)| place.segment == first.segment && u64::from(place.offset) + u64::from(place.length) <= start + READ_AHEAD)
+                .take_while(|(_, place, _)| {
+                    place.segment == first.segment && u64::from(place.offset) + u64::from(place.length) <= start + READ_AHEAD
+                })
                 .count()
                 .max(1);
             let (now, later) = rest.split_at(run);
-            let end = now.last().map_or(start, |(_, place, _)| u64::from(place.offset) + u64::from(place.length));
+            let end = now
+                .last()
+                .map_or(start, |(_, place, _)| u64::from(place.offset) + u64::from(place.length));
             let mut bytes = vec![0; usize::try_from(end - start).map_err(io::Error::other)?];
             file.read_at(&mut bytes, start)?;
             for (index, place, _) in now {
                 let at = (place.offset - first.offset) as usize;
-                let entry = bytes.get(at..).and_then(|bytes| Frame::read(bytes, &self.inner.shared.salt)).and_then(|frame| frame.entry());
+                let entry = bytes
+                    .get(at..)
+                    .and_then(|bytes| Frame::read(bytes, &self.inner.shared.salt))
+                    .and_then(|frame| frame.entry());
                 match entry.filter(|entry| entry.id.index == *index) {
                     Some(entry) => entries.push(entry),
                     None => return Err(self.unreadable(*index, place)),
@@ -220,7 +284,10 @@ impl Wal {
         let file = self.inner.disk.describe(&segment::name(place.segment));
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("entry {index} is unreadable in {file} at byte {}: the disk lost or changed it; replace the member", place.offset),
+            format!(
+                "entry {index} is unreadable in {file} at byte {}: the disk lost or changed it; replace the member",
+                place.offset
+            ),
         )
     }
 
@@ -231,7 +298,8 @@ impl Wal {
 
     /// The counters.
     pub fn metrics(&self) -> Metrics {
-        self.inner.shared.counters.read()
+        let segments_held = self.inner.shared.lock().segments.len();
+        self.inner.shared.counters.read(segments_held)
     }
 
     /// Writes what waits, flushes everything and ends the log's threads. Other handles see a closed log. Blocks.
@@ -280,7 +348,10 @@ fn fail(shared: &Shared, error: io::Error) {
         if matches!(state.phase, Phase::Failed { .. } | Phase::Closed) {
             return;
         }
-        state.phase = Phase::Failed { kind: error.kind(), message: error.to_string() };
+        state.phase = Phase::Failed {
+            kind: error.kind(),
+            message: error.to_string(),
+        };
         std::mem::take(&mut state.queue)
     };
     for request in waiting {
@@ -294,8 +365,21 @@ fn fail(shared: &Shared, error: io::Error) {
 fn create(disk: &dyn Disk, options: &Options) -> io::Result<Recovered> {
     let salt = Salt::new(disk.salt()?);
     let capacity = options.first_segment_bytes;
-    let header = Header { capacity, sequence: 1, salt, group: 0, first_index: 0, purged: None, vote: None, committed: None };
-    let mark = Mark { group: 0, last: None, sealed: false };
+    let header = Header {
+        capacity,
+        sequence: 1,
+        salt,
+        group: 0,
+        first_index: 0,
+        purged: None,
+        vote: None,
+        committed: None,
+    };
+    let mark = Mark {
+        group: 0,
+        last: None,
+        sealed: false,
+    };
     let spare = spares::prepare(disk, 0, capacity)?;
     spare.become_segment(disk, &header, &mark)?;
     Ok(Recovered {
@@ -304,7 +388,12 @@ fn create(disk: &dyn Disk, options: &Options) -> io::Result<Recovered> {
         table: Table::default(),
         salt,
         older: Vec::new(),
-        active: Held { sequence: 1, capacity, highest: None, file: spare.file },
+        active: Held {
+            sequence: 1,
+            capacity,
+            highest: None,
+            file: spare.file,
+        },
         length: capacity,
         end: DATA_AT,
         remains_until: DATA_AT,

@@ -95,7 +95,12 @@ impl Writer {
                 // The segment thread may have failed first.
                 _ if matches!(state.phase, Phase::Failed { .. }) => {}
                 Ok(()) => state.phase = Phase::Closed,
-                Err(Stop::Fatal(error) | Stop::Full(error)) => state.phase = Phase::Failed { kind: error.kind(), message: error.to_string() },
+                Err(Stop::Fatal(error) | Stop::Full(error)) => {
+                    state.phase = Phase::Failed {
+                        kind: error.kind(),
+                        message: error.to_string(),
+                    }
+                }
             }
             mem::take(&mut state.queue)
         };
@@ -110,6 +115,7 @@ impl Writer {
     }
 
     fn work(&mut self) -> Result<(), Stop> {
+        self.ask_ahead();
         loop {
             match self.next() {
                 Work::Write(mut requests) => {
@@ -182,7 +188,13 @@ impl Writer {
         let limit = self.shared.options.group_bytes;
         self.buffer.reset(limit);
         let number = self.group + 1;
-        let mut pending = Pending { standing: self.standing, entries: Vec::new(), done: Vec::new(), promised: false, purged: false };
+        let mut pending = Pending {
+            standing: self.standing,
+            entries: Vec::new(),
+            done: Vec::new(),
+            promised: false,
+            purged: false,
+        };
         while self.buffer.len() < limit
             && let Some(request) = requests.pop_front()
         {
@@ -238,7 +250,13 @@ impl Writer {
 
     /// Makes the buffered group durable and answers for it.
     fn commit(&mut self, pending: Pending) -> Result<(), Stop> {
-        let Pending { standing, entries, done, promised, purged } = pending;
+        let Pending {
+            standing,
+            entries,
+            done,
+            promised,
+            purged,
+        } = pending;
         if !self.buffer.is_empty()
             && let Err(stop) = self.write(&entries, standing, promised)
         {
@@ -274,7 +292,11 @@ impl Writer {
         self.group += 1;
         self.standing = standing;
         if promised {
-            let mark = Mark { group: self.group, last: standing.last, sealed: false };
+            let mark = Mark {
+                group: self.group,
+                last: standing.last,
+                sealed: false,
+            };
             self.write_mark(&mark)?;
         }
         shared.counters.group_ends(length, entries.len() as u64);
@@ -284,14 +306,28 @@ impl Writer {
         let segment = self.active.sequence;
         let places = entries.iter().filter_map(|&(index, epoch, offset, length)| {
             let offset = u32::try_from(start + offset as u64).ok()?;
-            Some((index, Place { segment, offset, length: u32::try_from(length).ok()?, epoch }))
+            Some((
+                index,
+                Place {
+                    segment,
+                    offset,
+                    length: u32::try_from(length).ok()?,
+                    epoch,
+                },
+            ))
         });
         shared.lock().written(places);
-        // Half-way through is early enough for the next one to be zeroed beside the log.
+        if start <= self.active.capacity / 2 {
+            self.ask_ahead();
+        }
+        Ok(())
+    }
+
+    /// Asks for the next segment once half of this one is used: early enough for it to be zeroed beside the log.
+    fn ask_ahead(&self) {
         if self.active.end > self.active.capacity / 2 {
             self.spares.want();
         }
-        Ok(())
     }
 
     /// Writes the mark into the slot that does not hold the newest one.
@@ -321,7 +357,14 @@ impl Writer {
                 self.buffer.reset(self.shared.options.group_bytes);
                 self.buffer.push(self.group + 1, &Record::Committed(committed));
                 // Nobody is told, so the mark need not cover it, and this flush is the last one.
-                self.write(&[], Standing { committed, ..self.standing }, false)
+                self.write(
+                    &[],
+                    Standing {
+                        committed,
+                        ..self.standing
+                    },
+                    false,
+                )
             }
             None if self.unflushed => self.flush_active(),
             None => Ok(()),
@@ -332,7 +375,11 @@ impl Writer {
     fn roll(&mut self, length: u64) -> Result<(), Stop> {
         let sequence = self.active.sequence + 1;
         let needed = DATA_AT + length;
-        let mark = Mark { group: self.group, last: self.standing.last, sealed: false };
+        let mark = Mark {
+            group: self.group,
+            last: self.standing.last,
+            sealed: false,
+        };
         let spare = self.until_space(|writer| writer.obtain(needed))?;
         let header = Header {
             capacity: spare.capacity,
@@ -349,11 +396,22 @@ impl Writer {
         self.write_mark(&Mark { sealed: true, ..mark })?;
         self.flush_active()?;
 
-        let next = Active { sequence, capacity: spare.capacity, file: spare.file, end: DATA_AT, slot: Slot::First, highest: None };
+        let next = Active {
+            sequence,
+            capacity: spare.capacity,
+            file: spare.file,
+            end: DATA_AT,
+            slot: Slot::First,
+            highest: None,
+        };
         self.shared.lock().segments.insert(sequence, Arc::clone(&next.file));
         self.shared.counters.segments.fetch_add(1, Ordering::Relaxed);
         let old = mem::replace(&mut self.active, next);
-        self.full.push_back(Full { sequence: old.sequence, capacity: old.capacity, highest: old.highest });
+        self.full.push_back(Full {
+            sequence: old.sequence,
+            capacity: old.capacity,
+            highest: old.highest,
+        });
         Ok(())
     }
 
@@ -369,7 +427,10 @@ impl Writer {
     /// Hands over segments that hold no entry above the purged ones, oldest first and without a gap.
     fn retire_purged(&mut self) {
         let Some(purged) = self.standing.purged else { return };
-        while let Some(oldest) = self.full.pop_front_if(|oldest| oldest.highest.is_none_or(|highest| highest <= purged.index)) {
+        while let Some(oldest) = self
+            .full
+            .pop_front_if(|oldest| oldest.highest.is_none_or(|highest| highest <= purged.index))
+        {
             // Readers clone the handle under the lock: with no clone left once it is out of the map, nobody can read the old bytes.
             let file = self.shared.lock().segments.remove(&oldest.sequence);
             let file = file.filter(|file| Arc::strong_count(file) == 1);
@@ -397,7 +458,11 @@ impl Writer {
                     let state = self.shared.lock();
                     let retry = self.shared.options.space_retry;
                     let closing = |state: &mut State| state.phase == Phase::Running;
-                    let (state, _) = self.shared.wake.wait_timeout_while(state, retry, closing).expect("nothing panics while it holds this lock");
+                    let (state, _) = self
+                        .shared
+                        .wake
+                        .wait_timeout_while(state, retry, closing)
+                        .expect("nothing panics while it holds this lock");
                     if state.phase != Phase::Running {
                         return Err(Stop::Full(error));
                     }

@@ -164,7 +164,11 @@ impl FakeDisk {
     pub(in crate::log) fn set_bytes(&self, name: &str, bytes: &[u8]) {
         let mut world = self.world();
         let file = world.names[name];
-        world.files[file] = Content { seen: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() };
+        world.files[file] = Content {
+            seen: bytes.to_vec(),
+            durable: bytes.to_vec(),
+            pending: Vec::new(),
+        };
     }
 
     /// A second disk with the same files, all durable.
@@ -212,7 +216,10 @@ impl File for FakeFile {
         let mut world = self.disk.world();
         world.step(self.life)?;
         let start = offset as usize;
-        let bytes = world.files[self.file].seen.get(start..start + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = world.files[self.file]
+            .seen
+            .get(start..start + buffer.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         Ok(())
     }
@@ -263,13 +270,21 @@ impl Disk for FakeDisk {
         let step = NameChange::Create(name.to_owned(), file);
         change(&mut world.names, &step);
         world.name_changes.push(step);
-        Ok(Arc::new(FakeFile { disk: self.clone(), file, life }))
+        Ok(Arc::new(FakeFile {
+            disk: self.clone(),
+            file,
+            life,
+        }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let world = self.world();
         let file = *world.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(FakeFile { disk: self.clone(), file, life: world.life }))
+        Ok(Arc::new(FakeFile {
+            disk: self.clone(),
+            file,
+            life: world.life,
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

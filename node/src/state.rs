@@ -18,6 +18,8 @@ mod record;
 pub mod response;
 mod tables;
 mod tenant;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod view;
 

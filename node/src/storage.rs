@@ -183,6 +183,9 @@ pub enum StoreError {
         /// The newest known.
         supported: u64,
     },
+    /// The state machine has stopped and let go of its files.
+    #[error("the state store is closed: this member is shutting down, ask another")]
+    Closed,
     /// An earlier batch failed.
     #[error("the state store failed earlier: restart the member to recover")]
     Failed,

@@ -111,7 +111,7 @@ impl Draft {
         });
     }
 
-    /// Allocates an id.
+    /// Allocates an id; four billion of them last longer than the shard.
     pub(super) fn take_tenant_id(&mut self) -> TenantId {
         let id = self.tables.next_tenant;
         self.tables.next_tenant = id.saturating_add(1);

@@ -9,6 +9,7 @@ mod scan;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use kvfleet_api::{
     admin::{Settings, SettingsStatus},
     tenant::TenantStatus,
@@ -22,7 +23,7 @@ use super::{
     Applied, Record, Tenant, TenantId,
     tables::{Tables, damaged},
 };
-use crate::storage::{Direction, Keyspace, Reader, StoreError, keys};
+use crate::storage::{Direction, KeyRange, Keyspace, Reader, Rows, StoreError, keys};
 
 /// The state at one moment.
 pub struct View {
@@ -200,5 +201,31 @@ impl Publisher {
         let index = view.applied.map(|applied| applied.index);
         self.latest.store(Arc::new(view));
         self.applied.send_replace(index);
+    }
+}
+
+impl Drop for Publisher {
+    /// A view keeps the store's files open, and whoever holds [`Views`] may outlive the machine (a member that drains still answers).
+    /// So the last view is replaced by one that has the tables and no rows: the files, and their lock, go with the last reader.
+    fn drop(&mut self) {
+        let last = self.latest.load_full();
+        self.latest.store(Arc::new(View {
+            applied: last.applied,
+            tables: last.tables.clone(),
+            reader: Arc::new(ClosedReader),
+        }));
+    }
+}
+
+/// The rows of a machine that has stopped.
+struct ClosedReader;
+
+impl Reader for ClosedReader {
+    fn get(&self, _: Keyspace, _: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Err(StoreError::Closed)
+    }
+
+    fn range(&self, _: Keyspace, _: KeyRange, _: Direction) -> Rows {
+        Box::new(std::iter::once(Err(StoreError::Closed)))
     }
 }

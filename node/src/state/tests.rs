@@ -1,0 +1,177 @@
+//! The state machine over a real fjall store, driven as raft drives it.
+
+mod crash;
+mod golden;
+mod model;
+mod put;
+mod quota;
+mod scan;
+mod tenants;
+mod ttl;
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+use kvfleet_api::tenant::{TenantConfig, TenantLimits};
+use tempfile::TempDir;
+
+use super::*;
+use crate::storage::{Direction, FjallStore, KeyRange, Keyspace, Store};
+
+/// A moment to start from: late enough that nothing underflows.
+const START: u64 = 1_700_000_000_000;
+
+/// A machine in a directory of its own, and the log that feeds it.
+struct Shard {
+    directory: TempDir,
+    machine: Machine<FjallStore>,
+    views: Views,
+    index: u64,
+    now_ms: u64,
+}
+
+impl Shard {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (machine, views) = Machine::open(FjallStore::open(directory.path()).unwrap()).unwrap();
+        Shard {
+            directory,
+            machine,
+            views,
+            index: 0,
+            now_ms: START,
+        }
+    }
+
+    /// A shard with the tenant `acme`, whose id is 1.
+    fn with(limits: TenantLimits) -> Self {
+        let mut shard = Shard::new();
+        assert!(matches!(shard.run(put_tenant("acme", limits)), Response::Tenant(_)));
+        shard
+    }
+
+    fn run(&mut self, command: Command) -> Response {
+        self.index += 1;
+        let input = entry(self.index, self.now_ms, command);
+        self.machine.apply(vec![input]).unwrap().remove(0)
+    }
+
+    fn put(&mut self, key: &str, value: &str) -> Response {
+        self.run(put(key, value))
+    }
+
+    fn pass(&mut self, milliseconds: u64) {
+        self.now_ms += milliseconds;
+    }
+
+    fn view(&self) -> Arc<View> {
+        self.views.latest()
+    }
+
+    fn value(&self, key: &str) -> Option<String> {
+        let record = self.view().get(ACME, key, self.now_ms).unwrap();
+        record.map(|record| String::from_utf8(record.value.to_vec()).unwrap())
+    }
+
+    fn used(&self) -> (u64, u64) {
+        let used = self.view().used(ACME, self.now_ms).unwrap();
+        (used.storage, used.keys)
+    }
+
+    /// Closes the machine and lists every row.
+    fn dump(self) -> Vec<(Keyspace, Vec<u8>, Vec<u8>)> {
+        let Shard {
+            directory, machine, views, ..
+        } = self;
+        drop((machine, views));
+        dump(directory.path())
+    }
+
+    /// Closes the machine and opens it again from what is on disk.
+    fn reopen(self) -> Self {
+        let Shard {
+            directory,
+            machine,
+            views,
+            index,
+            now_ms,
+        } = self;
+        drop((machine, views));
+        let (machine, views) = Machine::open(FjallStore::open(directory.path()).unwrap()).unwrap();
+        Shard {
+            directory,
+            machine,
+            views,
+            index,
+            now_ms,
+        }
+    }
+}
+
+const ACME: TenantId = TenantId(1);
+
+fn dump(directory: &Path) -> Vec<(Keyspace, Vec<u8>, Vec<u8>)> {
+    let reader = FjallStore::open(directory).unwrap().reader();
+    let rows = |keyspace| {
+        reader
+            .range(keyspace, KeyRange::ALL, Direction::Ascending)
+            .map(Result::unwrap)
+            .map(move |(k, v)| (keyspace, k.to_vec(), v.to_vec()))
+    };
+    Keyspace::ALL.into_iter().flat_map(rows).collect()
+}
+
+fn entry(index: u64, stamp_ms: u64, command: Command) -> Input {
+    Input {
+        id: Applied { term: 1, leader: 7, index },
+        body: Body::Proposal(Proposal { stamp_ms, command }),
+    }
+}
+
+fn config(uid: &str, limits: TenantLimits) -> TenantConfig {
+    TenantConfig {
+        uid: uid.to_owned(),
+        owner: "team/acme".to_owned(),
+        generation: 1,
+        cluster_generation: 1,
+        credential_generation: 1,
+        limits,
+    }
+}
+
+fn put_tenant(name: &str, limits: TenantLimits) -> Command {
+    Command::PutTenant {
+        name: name.to_owned(),
+        config: config("uid-1", limits),
+    }
+}
+
+fn put(key: &str, value: &str) -> Command {
+    put_with(key, value, Ttl::Default, Condition::None)
+}
+
+fn put_with(key: &str, value: &str, ttl: Ttl, condition: Condition) -> Command {
+    Command::Put {
+        tenant: ACME,
+        key: key.to_owned(),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        kind: Kind::String,
+        content_type: None,
+        metadata: Vec::new(),
+        ttl,
+        condition,
+        mode: PutMode::Upsert,
+    }
+}
+
+fn delete(key: &str) -> Command {
+    Command::Delete {
+        tenant: ACME,
+        key: key.to_owned(),
+        condition: Condition::None,
+    }
+}
+
+fn refused(refusal: Refusal) -> Response {
+    Response::Refused(refusal)
+}

@@ -57,6 +57,7 @@ async fn no_acknowledged_write_is_lost_with_the_leader() {
         fleet.assert_holds(&*acknowledged.lock().await).await;
     }
     let longest = rounds.into_iter().max().unwrap();
+    println!("longest gap between two acknowledged writes of one writer: {longest:?}");
     assert!(
         longest < Duration::from_secs(10),
         "the longest gap between two acknowledged writes was {longest:?}"

@@ -22,6 +22,68 @@ async fn stranger(directory: &std::path::Path, cluster: ClusterId) -> Transport 
         .unwrap()
 }
 
+/// Connects as a TLS client that has no certificate and believes any; sends a frame's worth of bytes and counts what comes back.
+async fn without_certificate(address: &str) -> usize {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(std::sync::Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(std::sync::Arc::new(Anybody(provider)))
+        .with_no_client_auth();
+    let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("anybody.invalid").unwrap();
+    // In TLS 1.3 the client's side of the handshake is over before the server looks for a certificate.
+    let mut stream = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config))
+        .connect(name, tcp)
+        .await
+        .unwrap();
+    let _ = stream.write_all(&[0; 64]).await;
+    let mut answered = Vec::new();
+    let _ = tokio::time::timeout_at(soon(), stream.read_to_end(&mut answered)).await.unwrap();
+    answered.len()
+}
+
+#[derive(Debug)]
+struct Anybody(std::sync::Arc<rustls::crypto::CryptoProvider>);
+
+impl rustls::client::danger::ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &rustls::pki_types::CertificateDer<'_>,
+        _intermediates: &[rustls::pki_types::CertificateDer<'_>],
+        _server_name: &rustls::pki_types::ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &rustls::pki_types::CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &rustls::pki_types::CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// covers row 74
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_of_others_are_refused() {
     let fleet = Fleet::formed(3).await;
@@ -31,6 +93,13 @@ async fn certificates_of_others_are_refused() {
         cluster,
         role: Role::Member,
     };
+
+    // No certificate at all: the handshake ends before anything is asked.
+    assert_eq!(
+        without_certificate(&fleet.seats[0].address).await,
+        0,
+        "bytes answered to a caller without a certificate"
+    );
 
     // Another cluster's CA: neither side believes the other.
     let authority = Authority::create(foreign).unwrap();

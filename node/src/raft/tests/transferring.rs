@@ -30,6 +30,7 @@ async fn leadership_moves_without_an_election_timeout_and_without_a_failed_write
         let started = Instant::now();
         fleet.group(leader).transfer_leadership(soon()).await.unwrap();
         let took = started.elapsed();
+        println!("leadership moved in {took:?}");
         let next = fleet.leader().await;
         assert_ne!(next, leader);
         fleet.put(leader, "moved", "on").await;

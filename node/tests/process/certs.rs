@@ -3,7 +3,12 @@
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 fn certs(out: &Path, more: &[&str]) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_kvnode")).args(["certs", "--out"]).arg(out).args(more).output().expect("the program starts")
+    Command::new(env!("CARGO_BIN_EXE_kvnode"))
+        .args(["certs", "--out"])
+        .arg(out)
+        .args(more)
+        .output()
+        .expect("the program starts")
 }
 
 /// covers row 114
@@ -25,7 +30,11 @@ fn a_set_is_made_once_and_its_keys_are_private() {
         ("jwt.pem", 0o600),
         ("jwks.json", 0o644),
     ] {
-        let found = std::fs::metadata(out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}")).permissions().mode() & 0o777;
+        let found = std::fs::metadata(out.join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
+            .permissions()
+            .mode()
+            & 0o777;
         assert_eq!(found & 0o077 & !mode, 0, "{name} has mode {found:o}");
     }
     let before = std::fs::read(out.join("ca.crt")).expect("made");

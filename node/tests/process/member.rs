@@ -81,7 +81,10 @@ impl Member {
 
     /// Sends this signal (`TERM`, `KILL`, …).
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().expect("kill");
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &self.child.id().to_string()])
+            .status()
+            .expect("kill");
         assert!(sent.success(), "kill -{signal}");
     }
 

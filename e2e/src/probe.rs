@@ -125,7 +125,7 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// When no answer comes.
     pub fn http(&self, method: &str, url: &str, more: &[&str]) -> Result<Answer> {
-        let mut arguments = vec!["exec", "probe", "--", "/kvprobe", "http", method, url];
+        let mut arguments = vec!["exec", "probe", "--", "/usr/local/bin/kvprobe", "http", method, url];
         arguments.extend(more);
         serde_json::from_str(&self.namespace.kubectl(&arguments)?).context("kvprobe printed no answer")
     }
@@ -161,7 +161,7 @@ impl<'a> Probe<'a> {
             "exec",
             "probe",
             "--",
-            "/kvprobe",
+            "/usr/local/bin/kvprobe",
             "load",
             "--endpoint",
             &credentials.endpoint,

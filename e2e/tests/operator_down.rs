@@ -11,7 +11,7 @@ use kvfleet_e2e::{
     wait,
 };
 
-const OPERATOR: &str = "deployment/kvfleet-operator";
+const OPERATOR: &str = "deployment/kvfleet";
 
 /// Puts the operator back, also when the test fails.
 struct OperatorReturns;

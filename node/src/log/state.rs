@@ -287,9 +287,14 @@ impl State {
         }
     }
 
+    /// The cache is a suffix of the log; this is where it starts.
+    pub(super) fn cached_from(&self) -> u64 {
+        self.table.end() - self.cache.len() as u64
+    }
+
     /// Where the entries of `range` are, as far as the log has them, up to `max_bytes` of payload but at least one.
     pub(super) fn sources(&self, range: Range<u64>, max_bytes: usize) -> Vec<Source> {
-        let cached_from = self.table.end() - self.cache.len() as u64;
+        let cached_from = self.cached_from();
         let mut sources = Vec::new();
         let mut bytes = 0_usize;
         for index in range.start.max(self.table.first())..range.end.min(self.table.end()) {

@@ -217,6 +217,11 @@ impl Wal {
         self.inner.shared.lock().standing.purged
     }
 
+    /// The first index whose entry is in memory: [`Wal::read`] from there on does not touch the disk.
+    pub fn cached_from(&self) -> u64 {
+        self.inner.shared.lock().cached_from()
+    }
+
     /// The entries of `range` that the log holds, in order and without a gap: at least one (if any), then as many as fit into
     /// `max_bytes`. Recent ones come from memory, others from disk, so call it off the async threads.
     ///

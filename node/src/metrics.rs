@@ -1,0 +1,16 @@
+//! What a member counts, and the port that shows it.
+//!
+//! In: [`Requests`], into which the data port reports every answered request, and a [`Source`] that is asked at each scrape. Out:
+//! `GET /metrics` in the OpenMetrics text format. Absent by design: a label per tenant, key or client (a label's values must be few, and
+//! known when the program is built), and state of its own: apart from the request counters every figure is read when it is asked for.
+
+mod member;
+mod process;
+mod requests;
+mod server;
+
+pub use member::{LogCounters, MemberFigures, Source};
+pub use process::resident_bytes;
+pub use requests::{Observation, Requests};
+pub(crate) use server::render;
+pub use server::{exposition, registry, router};

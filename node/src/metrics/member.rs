@@ -1,0 +1,108 @@
+//! What a member says of its group, its log and its store, read at each scrape.
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+};
+
+/// Counters of the write-ahead log since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogCounters {
+    /// Groups written: one write and at most one flush each.
+    pub groups: u64,
+    /// Flushes (`fdatasync`).
+    pub fsyncs: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Entries appended.
+    pub entries: u64,
+}
+
+/// The figures of one scrape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberFigures {
+    /// The current Raft term.
+    pub term: u64,
+    /// Whether this member leads.
+    pub leading: bool,
+    /// Whether it knows a leader.
+    pub leader_known: bool,
+    /// Whether `/readyz` answers 200.
+    pub ready: bool,
+    /// The last log index on disk, 0 when the log is empty.
+    pub last_log_index: u64,
+    /// The last applied log index, 0 when nothing is.
+    pub applied_index: u64,
+    /// The last applied revision.
+    pub revision: u64,
+    /// Tenants that are served, released ones not counted.
+    pub tenants: u64,
+    /// Bytes of the data directory.
+    pub storage_bytes: u64,
+    /// The write-ahead log.
+    pub log: LogCounters,
+}
+
+/// Where the figures come from; none before the member has opened its data directory.
+pub type Source = Arc<dyn Fn() -> Option<MemberFigures> + Send + Sync>;
+
+/// Puts the figures of a [`Source`] into each scrape.
+pub(super) struct MemberCollector(pub(super) Source);
+
+impl std::fmt::Debug for MemberCollector {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("MemberCollector")
+    }
+}
+
+impl Collector for MemberCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let Some(figures) = (self.0)() else { return Ok(()) };
+        let MemberFigures {
+            term,
+            leading,
+            leader_known,
+            ready,
+            last_log_index,
+            applied_index,
+            revision,
+            tenants,
+            storage_bytes,
+            log: LogCounters {
+                groups,
+                fsyncs,
+                bytes,
+                entries,
+            },
+        } = figures;
+        let gauges = [
+            ("raft_term", "The current Raft term", term),
+            ("raft_is_leader", "1 on the member that leads its shard", u64::from(leading)),
+            ("raft_has_leader", "1 while the member knows a leader", u64::from(leader_known)),
+            ("raft_last_log_index", "The last log index on disk", last_log_index),
+            ("raft_applied_index", "The last applied log index", applied_index),
+            ("ready", "1 while /readyz answers 200", u64::from(ready)),
+            ("revision", "The last applied revision of the shard", revision),
+            ("tenants", "Tenants that are served", tenants),
+            ("storage_bytes", "Bytes of the data directory", storage_bytes),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let counters = [
+            ("log_groups", "Groups that the write-ahead log has written", groups),
+            ("log_fsyncs", "Flushes of the write-ahead log", fsyncs),
+            ("log_bytes", "Bytes that the write-ahead log has written", bytes),
+            ("log_entries", "Entries appended to the write-ahead log", entries),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! Calls between the members of a shard, over mutual TLS.
+//!
+//! In: bodies of bytes for a member, with a deadline; and, from other members, requests for the [`Service`] of this one. Out: answers, or
+//! an error that says whether the other end can have seen the request. Absent by design: what the bodies mean (`raft` encodes them), and
+//! trust in addresses: a certificate of the cluster is needed to be heard at all, and a frame is for the member whose id it names, not
+//! for whoever listens at its address.
+//!
+//! A member keeps three connections to each other one, a [`Lane`] each, so that votes and heartbeats never queue behind a large append.
+//! Requests on a lane are pipelined; answers come in any order. Every frame carries its sender's clock and the last stamp that it knows
+//! ([`Clock`]).
+
+mod budget;
+mod clock;
+mod connection;
+mod error;
+mod frame;
+mod link;
+mod listener;
+mod session;
+mod transport;
+
+pub use clock::Clock;
+pub use error::{CallError, Refusal};
+pub use frame::{MAX_FRAME_BYTES, Method};
+pub use link::{Lane, PeerAddress};
+pub use session::{Reply, Request, Service};
+pub use transport::{Identified, Transport, TransportError, TransportSettings};
+
+pub(crate) use {connection::Pending, session::LOG_STREAM};

@@ -1,0 +1,312 @@
+//! The asking end of one connection. In: requests. Out: their answers, each to its own waiter, in whatever order they come. When the
+//! connection ends, every waiter hears of it at once. Absent: dialing (`link`).
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    budget::Budget,
+    clock::Clock,
+    error::{CallError, Refusal},
+    frame::{self, HEADER_BYTES, Header, Kind, MAX_FRAME_BYTES, Method},
+    link::Lane,
+};
+use crate::cluster_id::ClusterId;
+
+/// Frames that wait are written together up to this many bytes.
+const WRITE_BYTES: usize = 256 << 10;
+/// An idle connection is used this often, so that the other end (which closes idle ones after three times as long) keeps it.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// Who speaks to whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) cluster: ClusterId,
+    pub(super) sender: u64,
+    pub(super) target: u64,
+}
+
+/// A connection that requests can be sent on. Dropping it closes it, and whoever still waits hears that it ended.
+#[derive(Debug)]
+pub(super) struct Connection {
+    target: u64,
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    budget: Budget,
+    waiters: Arc<Mutex<Waiters>>,
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    request: u64,
+    method: Method,
+    body: Bytes,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+struct Waiters {
+    /// Why the connection ended.
+    ended: Option<String>,
+    /// Since when somebody has been waiting without a pause.
+    since: Instant,
+    answers: HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>>,
+}
+
+fn lock(waiters: &Mutex<Waiters>) -> MutexGuard<'_, Waiters> {
+    waiters.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request on its way. Its answer, when it comes; dropping it forgets the request.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    target: u64,
+    request: u64,
+    answer: oneshot::Receiver<Result<Bytes, CallError>>,
+    waiters: Arc<Mutex<Waiters>>,
+}
+
+impl Future for Pending {
+    type Output = Result<Bytes, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let target = self.target;
+        Pin::new(&mut self.answer)
+            .poll(context)
+            .map(|answer| answer.unwrap_or_else(|_| Err(broken(target, "it was closed"))))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        lock(&self.waiters).answers.remove(&self.request);
+    }
+}
+
+fn broken(target: u64, reason: &str) -> CallError {
+    CallError::Broken {
+        target,
+        reason: reason.to_owned(),
+    }
+}
+
+impl Connection {
+    /// Runs a connection over `stream`, which has been authenticated.
+    pub(super) fn start<S>(stream: S, ends: Ends, lane: Lane, clock: Arc<Clock>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (outgoing, waiting) = mpsc::unbounded_channel();
+        let waiters = Arc::new(Mutex::new(Waiters {
+            ended: None,
+            since: Instant::now(),
+            answers: HashMap::new(),
+        }));
+        let (reader, writer) = tokio::io::split(stream);
+        let (pings, pinged) = mpsc::channel(1);
+        let shared = Arc::clone(&waiters);
+        tokio::spawn(async move {
+            // Both ends in one task: when one side of the connection is over, so is the other.
+            let reason = tokio::select! {
+                reason = receive(reader, ends, lane, &clock, &shared, pings) => reason,
+                reason = send(writer, ends, &clock, waiting, pinged) => reason,
+            };
+            let answers = {
+                let mut waiters = lock(&shared);
+                waiters.ended = Some(reason.clone());
+                std::mem::take(&mut waiters.answers)
+            };
+            for answer in answers.into_values() {
+                // A waiter that has gone needs no answer.
+                let _ = answer.send(Err(broken(ends.target, &reason)));
+            }
+        });
+        Connection {
+            target: ends.target,
+            outgoing,
+            budget: Budget::new(),
+            waiters,
+            next: AtomicU64::new(1),
+        }
+    }
+
+    /// Whether it can take requests.
+    pub(super) fn is_open(&self) -> bool {
+        lock(&self.waiters).ended.is_none()
+    }
+
+    /// Hands a request to the connection; requests of one caller go out in the order of the calls.
+    ///
+    /// # Errors
+    /// As [`CallError::Unreachable`], with the reason only: nothing was sent.
+    pub(super) async fn begin(&self, method: Method, body: Bytes) -> Result<Pending, String> {
+        if body.len() > MAX_FRAME_BYTES - HEADER_BYTES {
+            return Err(format!("a request of {} bytes is larger than a frame", body.len()));
+        }
+        let permit = self.budget.take(body.len()).await;
+        let request = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answered, answer) = oneshot::channel();
+        {
+            let mut waiters = lock(&self.waiters);
+            if let Some(reason) = &waiters.ended {
+                return Err(reason.clone());
+            }
+            if waiters.answers.is_empty() {
+                waiters.since = Instant::now();
+            }
+            waiters.answers.insert(request, answered);
+        }
+        let pending = Pending {
+            target: self.target,
+            request,
+            answer,
+            waiters: Arc::clone(&self.waiters),
+        };
+        // If the task has just ended, `pending` hears of it; whether the frame was among the last ones written is not known then.
+        let _ = self.outgoing.send(Outgoing {
+            request,
+            method,
+            body,
+            _permit: Some(permit),
+        });
+        Ok(pending)
+    }
+}
+
+async fn send<W: AsyncWrite + Unpin>(
+    mut writer: W,
+    ends: Ends,
+    clock: &Clock,
+    mut waiting: mpsc::UnboundedReceiver<Outgoing>,
+    mut pinged: mpsc::Receiver<()>,
+) -> String {
+    let mut bytes = BytesMut::new();
+    let mut taken = Vec::new();
+    loop {
+        let first = tokio::select! {
+            next = waiting.recv() => match next {
+                Some(next) => next,
+                None => return "it was closed".to_owned(),
+            },
+            // Answers to pings have no waiter.
+            Some(()) = pinged.recv() => Outgoing { request: 0, method: Method::Ping, body: Bytes::new(), _permit: None },
+        };
+        let mut next = Some(first);
+        while let Some(outgoing) = next {
+            let (clock_ms, stamp_ms) = clock.speak();
+            let Ends { cluster, sender, target } = ends;
+            let header = Header {
+                kind: Kind::Request,
+                method: outgoing.method,
+                cluster,
+                sender,
+                target,
+                clock_ms,
+                stamp_ms,
+                request: outgoing.request,
+            };
+            frame::write(&mut bytes, &header, &outgoing.body);
+            taken.push(outgoing);
+            next = if bytes.len() < WRITE_BYTES { waiting.try_recv().ok() } else { None };
+        }
+        if let Err(error) = write(&mut writer, &bytes).await {
+            return error.to_string();
+        }
+        // Only now have the bodies left memory.
+        taken.clear();
+        bytes.clear();
+        if bytes.capacity() > 4 * WRITE_BYTES {
+            bytes = BytesMut::new();
+        }
+    }
+}
+
+pub(super) async fn write<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> io::Result<()> {
+    writer.write_all(bytes).await?;
+    writer.flush().await
+}
+
+async fn receive<R: AsyncRead + Unpin>(
+    mut reader: R,
+    ends: Ends,
+    lane: Lane,
+    clock: &Clock,
+    waiters: &Mutex<Waiters>,
+    pings: mpsc::Sender<()>,
+) -> String {
+    let mut bytes = BytesMut::new();
+    let mut heard = Instant::now();
+    let silence = lane.silence();
+    loop {
+        loop {
+            match frame::read(&mut bytes) {
+                Ok(Some((header, body))) => {
+                    if header.sender != ends.target && header.kind == Kind::Answer && ends.target != 0 {
+                        return format!("member {:x} answered in place of {:x}", header.sender, ends.target);
+                    }
+                    answer(header, body, ends, clock, waiters);
+                }
+                Ok(None) => break,
+                Err(error) => return error.to_string(),
+            }
+        }
+        match tokio::time::timeout(silence / 3, reader.read_buf(&mut bytes)).await {
+            Ok(Ok(0)) => return "the other end closed it".to_owned(),
+            Ok(Ok(_)) => heard = Instant::now(),
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => {
+                let waiting_since = {
+                    let waiters = lock(waiters);
+                    (!waiters.answers.is_empty()).then_some(waiters.since)
+                };
+                let now = Instant::now();
+                match waiting_since {
+                    // A partition ends no connection by itself; one that is silent while somebody waits is given up.
+                    Some(since) if now >= heard.max(since) + silence => return format!("nothing was heard for {silence:?}"),
+                    Some(_) => drop(pings.try_send(())),
+                    None if now >= heard + KEEP_ALIVE => drop(pings.try_send(())),
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
+fn answer(header: Header, body: Bytes, ends: Ends, clock: &Clock, waiters: &Mutex<Waiters>) {
+    let answer = match header.kind {
+        Kind::Answer => {
+            clock.hear(header.sender, header.clock_ms, header.stamp_ms);
+            Ok(body)
+        }
+        Kind::Refusal(refusal) => Err(CallError::Refused {
+            target: ends.target,
+            refusal,
+        }),
+        Kind::Lost => Err(broken(ends.target, "it stopped working on the request")),
+        // Each connection asks in one direction only.
+        Kind::Request => Err(CallError::Refused {
+            target: ends.target,
+            refusal: Refusal::Malformed,
+        }),
+    };
+    if let Some(waiter) = lock(waiters).answers.remove(&header.request) {
+        let _ = waiter.send(answer);
+    }
+}

@@ -1,0 +1,165 @@
+//! A member as it is called: one connection per lane, dialed when it is needed, dialed again when it ended. In: who, where, which lane.
+//! Out: an open connection, or why there is none. Absent: the requests on it (`connection`).
+//!
+//! Dialing runs in a task of its own: a caller that gives up after a heartbeat interval must not stop a handshake that takes longer.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{net::TcpStream, time::Instant};
+use tokio_rustls::TlsConnector;
+
+use super::{
+    clock::Clock,
+    connection::{Connection, Ends},
+};
+
+/// How long connecting and the handshake may take.
+const DIAL_LIMIT: Duration = Duration::from_secs(2);
+/// After a failure the address is left alone for this long, doubled with each failure …
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// … up to this: a member that comes back is found within a heartbeat or two.
+const LONGEST_PAUSE: Duration = Duration::from_millis(160);
+
+/// Which of the connections to a member a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Log entries, in order.
+    Log,
+    /// Votes, heartbeats, hand-overs: small, and late is as bad as lost.
+    Control,
+    /// Forwarded commands and read indexes.
+    Calls,
+}
+
+impl Lane {
+    /// How long nothing may be heard while somebody waits for an answer before the connection counts as dead. The log's and the calls'
+    /// limit is above the time that a slow disk may hold up a member (it exits after 3 s).
+    pub(super) const fn silence(self) -> Duration {
+        match self {
+            Lane::Control => Duration::from_millis(900),
+            Lane::Log | Lane::Calls => Duration::from_secs(4),
+        }
+    }
+}
+
+/// A member and where it is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// Its id; 0 when it is not known yet.
+    pub id: u64,
+    /// `host:port` of its peer port.
+    pub address: String,
+}
+
+type Dialed = Result<Arc<Connection>, String>;
+
+enum Slot {
+    Idle,
+    Dialing(Shared<BoxFuture<'static, Dialed>>),
+    Open(Arc<Connection>),
+    /// The last attempt failed.
+    Paused {
+        until: Instant,
+        reason: String,
+    },
+}
+
+/// One lane to one member.
+pub(super) struct Link {
+    pub(super) peer: PeerAddress,
+    lane: Lane,
+    ends: Ends,
+    clock: Arc<Clock>,
+    slot: Mutex<Slot>,
+    failures: Mutex<u32>,
+}
+
+impl Link {
+    pub(super) fn new(peer: PeerAddress, lane: Lane, ends: Ends, clock: Arc<Clock>) -> Self {
+        Link {
+            peer,
+            lane,
+            ends,
+            clock,
+            slot: Mutex::new(Slot::Idle),
+            failures: Mutex::new(0),
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An open connection, dialed with `tls` if there is none.
+    ///
+    /// # Errors
+    /// Why there is none. Nothing was sent.
+    pub(super) async fn connection(self: &Arc<Self>, tls: impl FnOnce() -> Arc<ClientConfig>) -> Dialed {
+        let dialing = {
+            let mut slot = self.slot();
+            match &*slot {
+                Slot::Open(connection) if connection.is_open() => return Ok(Arc::clone(connection)),
+                Slot::Paused { until, reason } if Instant::now() < *until => return Err(reason.clone()),
+                Slot::Dialing(dialing) => dialing.clone(),
+                Slot::Idle | Slot::Open(_) | Slot::Paused { .. } => {
+                    let dialing = self.dial(tls());
+                    *slot = Slot::Dialing(dialing.clone());
+                    dialing
+                }
+            }
+        };
+        dialing.await
+    }
+
+    fn dial(self: &Arc<Self>, tls: Arc<ClientConfig>) -> Shared<BoxFuture<'static, Dialed>> {
+        let link = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let dialed = match tokio::time::timeout(DIAL_LIMIT, link.open(tls)).await {
+                Ok(dialed) => dialed,
+                Err(_) => Err(format!("no connection within {DIAL_LIMIT:?}")),
+            };
+            let mut failures = link.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            *link.slot() = match &dialed {
+                Ok(connection) => {
+                    *failures = 0;
+                    Slot::Open(Arc::clone(connection))
+                }
+                Err(reason) => {
+                    let pause = LONGEST_PAUSE.min(FIRST_PAUSE.saturating_mul(1 << (*failures).min(8)));
+                    *failures = failures.saturating_add(1);
+                    if *failures == 1 {
+                        tracing::info!(member = format_args!("{:x}", link.peer.id), address = link.peer.address, lane = ?link.lane, reason, "cannot connect to a member; trying again when it is needed");
+                    }
+                    Slot::Paused {
+                        until: Instant::now() + pause,
+                        reason: reason.clone(),
+                    }
+                }
+            };
+            dialed
+        });
+        task.map(|dialed| dialed.unwrap_or_else(|error| Err(error.to_string())))
+            .boxed()
+            .shared()
+    }
+
+    async fn open(&self, tls: Arc<ClientConfig>) -> Dialed {
+        let tcp = TcpStream::connect(&self.peer.address).await.map_err(|error| error.to_string())?;
+        tcp.set_nodelay(true).map_err(|error| error.to_string())?;
+        // The verifier looks at the URI in the certificate, not at this name; rustls wants one all the same.
+        let name = ServerName::try_from("member.kvfleet.invalid").map_err(|error| error.to_string())?;
+        let stream = TlsConnector::from(tls)
+            .connect(name, tcp)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(Arc::new(Connection::start(stream, self.ends, self.lane, Arc::clone(&self.clock))))
+    }
+}

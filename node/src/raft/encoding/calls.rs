@@ -1,0 +1,349 @@
+//! The bodies of the calls between members. A call that this version cannot read is refused as malformed.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kvfleet_api::error::Outcome;
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+
+use super::{Read, Unreadable, end, get_entry, get_flag, get_last, get_log_id, get_vote, put_entry, put_last, put_log_id, put_vote};
+use crate::{
+    peer::LOG_STREAM,
+    raft::{ProposeError, types::Types},
+    state::{Proposal, Response},
+};
+
+/// Entries are read for one call until they have about this many bytes (one larger entry still goes).
+const ENTRY_OVERHEAD: usize = 20;
+
+/// Entries for a follower. Answered by [`Answered`].
+pub(in crate::raft) struct AppendCall {
+    /// Calls with the same number form one ordered stream; none stands alone (a heartbeat).
+    pub(in crate::raft) stream: Option<u64>,
+    pub(in crate::raft) request: AppendEntriesRequest<Types>,
+}
+
+impl AppendCall {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let AppendCall { stream, request } = self;
+        let AppendEntriesRequest {
+            vote,
+            prev_log_id,
+            entries,
+            leader_commit,
+        } = request;
+        let payloads: usize = entries.iter().map(|entry| ENTRY_OVERHEAD + payload_bytes(entry)).sum();
+        let mut bytes = BytesMut::with_capacity(96 + payloads);
+        bytes.put_u8(if stream.is_some() { LOG_STREAM } else { 0 });
+        bytes.put_u64(stream.unwrap_or(0));
+        put_vote(&mut bytes, vote);
+        put_last(&mut bytes, prev_log_id.as_ref());
+        put_last(&mut bytes, leader_commit.as_ref());
+        bytes.put_u32(u32::try_from(entries.len()).expect("a call carries at most 1,024 entries"));
+        for entry in entries {
+            put_entry(&mut bytes, entry);
+        }
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let streamed = get_flag(&mut bytes, "stream")?;
+        let number = bytes.try_get_u64()?;
+        let vote = get_vote(&mut bytes)?;
+        let prev_log_id = get_last(&mut bytes)?;
+        let leader_commit = get_last(&mut bytes)?;
+        let count = bytes.try_get_u32()? as usize;
+        // The count is only a claim; what is allocated follows the bytes that are there.
+        let mut entries = Vec::with_capacity(count.min(bytes.len() / ENTRY_OVERHEAD));
+        for _ in 0..count {
+            entries.push(get_entry(&mut bytes)?);
+        }
+        end(&bytes)?;
+        Ok(AppendCall {
+            stream: streamed.then_some(number),
+            request: AppendEntriesRequest {
+                vote,
+                prev_log_id,
+                entries,
+                leader_commit,
+            },
+        })
+    }
+}
+
+fn payload_bytes(entry: &crate::raft::types::Entry) -> usize {
+    match &entry.payload {
+        crate::raft::types::Payload::Normal(data) => data.0.len(),
+        crate::raft::types::Payload::Blank | crate::raft::types::Payload::Membership(_) => 0,
+    }
+}
+
+/// What a follower did with entries.
+pub(in crate::raft) struct Answered(pub(in crate::raft) StreamAppendResult<Types>);
+
+impl Answered {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(24);
+        match &self.0 {
+            Ok(last) => {
+                bytes.put_u8(0);
+                put_last(&mut bytes, last.as_ref());
+            }
+            Err(StreamAppendError::Conflict(at)) => {
+                bytes.put_u8(1);
+                put_log_id(&mut bytes, at);
+            }
+            Err(StreamAppendError::HigherVote(vote)) => {
+                bytes.put_u8(2);
+                put_vote(&mut bytes, vote);
+            }
+        }
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let answered = match bytes.try_get_u8()? {
+            0 => Ok(get_last(&mut bytes)?),
+            1 => Err(StreamAppendError::Conflict(get_log_id(&mut bytes)?)),
+            2 => Err(StreamAppendError::HigherVote(get_vote(&mut bytes)?)),
+            value => {
+                return Err(Unreadable::Unknown {
+                    field: "append answer",
+                    value: u64::from(value),
+                });
+            }
+        };
+        end(&bytes)?;
+        Ok(Answered(answered))
+    }
+}
+
+pub(in crate::raft) fn encode_vote_call(request: &VoteRequest<Types>) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(40);
+    put_vote(&mut bytes, &request.vote);
+    put_last(&mut bytes, request.last_log_id.as_ref());
+    bytes.put_u8(u8::from(request.leadership_transfer));
+    bytes.freeze()
+}
+
+pub(in crate::raft) fn decode_vote_call(mut bytes: Bytes) -> Read<VoteRequest<Types>> {
+    let mut request = VoteRequest::new(get_vote(&mut bytes)?, get_last(&mut bytes)?);
+    request.leadership_transfer = get_flag(&mut bytes, "hand-over")?;
+    end(&bytes)?;
+    Ok(request)
+}
+
+pub(in crate::raft) fn encode_vote_answer(answer: &VoteResponse<Types>) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(40);
+    put_vote(&mut bytes, &answer.vote);
+    bytes.put_u8(u8::from(answer.vote_granted));
+    put_last(&mut bytes, answer.last_log_id.as_ref());
+    bytes.freeze()
+}
+
+pub(in crate::raft) fn decode_vote_answer(mut bytes: Bytes) -> Read<VoteResponse<Types>> {
+    let vote = get_vote(&mut bytes)?;
+    let granted = get_flag(&mut bytes, "vote answer")?;
+    let last = get_last(&mut bytes)?;
+    end(&bytes)?;
+    Ok(VoteResponse::new(vote, last, granted))
+}
+
+/// The call that hands leadership over, and its answer.
+pub(in crate::raft) struct TransferAnswer(pub(in crate::raft) TransferLeaderResponse<Types>);
+
+impl TransferAnswer {
+    pub(in crate::raft) fn encode_call(request: &TransferLeaderRequest<Types>) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(48);
+        put_vote(&mut bytes, request.from_leader());
+        bytes.put_u64(*request.to_node_id());
+        put_last(&mut bytes, request.last_log_id());
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode_call(mut bytes: Bytes) -> Read<TransferLeaderRequest<Types>> {
+        let request = TransferLeaderRequest::new(get_vote(&mut bytes)?, bytes.try_get_u64()?, get_last(&mut bytes)?);
+        end(&bytes)?;
+        Ok(request)
+    }
+
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(48);
+        match &self.0 {
+            Ok(()) => bytes.put_u8(0),
+            Err(TransferLeaderError::VoteChanged { expected, actual }) => {
+                bytes.put_u8(1);
+                put_vote(&mut bytes, expected);
+                put_vote(&mut bytes, actual);
+            }
+            Err(TransferLeaderError::LogNotFlushed { expected, actual }) => {
+                bytes.put_u8(2);
+                put_last(&mut bytes, expected.as_ref());
+                put_last(&mut bytes, actual.as_ref());
+            }
+        }
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let answer = match bytes.try_get_u8()? {
+            0 => Ok(()),
+            1 => Err(TransferLeaderError::VoteChanged {
+                expected: get_vote(&mut bytes)?,
+                actual: get_vote(&mut bytes)?,
+            }),
+            2 => Err(TransferLeaderError::LogNotFlushed {
+                expected: get_last(&mut bytes)?,
+                actual: get_last(&mut bytes)?,
+            }),
+            value => {
+                return Err(Unreadable::Unknown {
+                    field: "hand-over answer",
+                    value: u64::from(value),
+                });
+            }
+        };
+        end(&bytes)?;
+        Ok(TransferAnswer(answer))
+    }
+}
+
+/// A command for the leader to stamp and propose. Answered by [`ForwardAnswer`].
+pub(in crate::raft) struct ForwardCall {
+    /// How long the asker still waits.
+    pub(in crate::raft) patience_ms: u32,
+    /// Its stamp is nothing until the leader puts one.
+    pub(in crate::raft) proposal: Proposal,
+}
+
+impl ForwardCall {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let proposal = self.proposal.encode();
+        let mut bytes = BytesMut::with_capacity(4 + proposal.len());
+        bytes.put_u32(self.patience_ms);
+        bytes.put_slice(&proposal);
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let patience_ms = bytes.try_get_u32()?;
+        let proposal = Proposal::decode(&bytes).map_err(|_| Unreadable::Unknown {
+            field: "command",
+            value: 0,
+        })?;
+        Ok(ForwardCall { patience_ms, proposal })
+    }
+}
+
+/// What the asked member made of a command.
+#[derive(Debug)]
+pub(in crate::raft) enum ForwardAnswer {
+    /// It was proposed and applied, or failed for good.
+    Done(Result<Response, ProposeError>),
+    /// It was not proposed: the member does not lead, or cannot take it at the moment.
+    Again,
+}
+
+impl ForwardAnswer {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(64);
+        let outcome = |outcome: &Outcome| u8::from(*outcome == Outcome::Unknown);
+        match self {
+            ForwardAnswer::Done(Ok(response)) => {
+                bytes.put_u8(0);
+                bytes.put_slice(&response.encode());
+            }
+            ForwardAnswer::Again | ForwardAnswer::Done(Err(ProposeError::Draining)) => bytes.put_u8(1),
+            ForwardAnswer::Done(Err(ProposeError::NoLeader { outcome: of })) => bytes.put_slice(&[2, outcome(of)]),
+            ForwardAnswer::Done(Err(ProposeError::Deadline { outcome: of })) => bytes.put_slice(&[3, outcome(of)]),
+            ForwardAnswer::Done(Err(ProposeError::TooLarge)) => bytes.put_u8(4),
+            ForwardAnswer::Done(Err(ProposeError::Failed(reason))) => {
+                bytes.put_u8(5);
+                bytes.put_slice(reason.as_bytes());
+            }
+        }
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let tag = bytes.try_get_u8()?;
+        let mut outcome = || get_flag(&mut bytes, "outcome").map(|unknown| if unknown { Outcome::Unknown } else { Outcome::NotApplied });
+        Ok(match tag {
+            0 => ForwardAnswer::Done(Ok(
+                Response::decode(&bytes).map_err(|_| Unreadable::Unknown { field: "answer", value: 0 })?
+            )),
+            1 => ForwardAnswer::Again,
+            2 => ForwardAnswer::Done(Err(ProposeError::NoLeader { outcome: outcome()? })),
+            3 => ForwardAnswer::Done(Err(ProposeError::Deadline { outcome: outcome()? })),
+            4 => ForwardAnswer::Done(Err(ProposeError::TooLarge)),
+            5 => ForwardAnswer::Done(Err(ProposeError::Failed(String::from_utf8_lossy(&bytes).into_owned()))),
+            value => {
+                return Err(Unreadable::Unknown {
+                    field: "forward answer",
+                    value: u64::from(value),
+                });
+            }
+        })
+    }
+}
+
+/// Asks the leader what a linearizable read must have applied. Answered by [`ReadAnswer`].
+pub(in crate::raft) struct ReadCall {
+    /// How long the asker still waits.
+    pub(in crate::raft) patience_ms: u32,
+}
+
+impl ReadCall {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.patience_ms.to_be_bytes())
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let patience_ms = bytes.try_get_u32()?;
+        end(&bytes)?;
+        Ok(ReadCall { patience_ms })
+    }
+}
+
+/// Where a linearizable read stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::raft) enum ReadAnswer {
+    /// Apply up to `index`, then read as of `stamp_ms` (taken before the leader made sure that it still leads).
+    At { index: u64, stamp_ms: u64 },
+    /// The member does not lead, or has no quorum.
+    Again,
+}
+
+impl ReadAnswer {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(17);
+        match self {
+            ReadAnswer::At { index, stamp_ms } => {
+                bytes.put_u8(0);
+                bytes.put_u64(*index);
+                bytes.put_u64(*stamp_ms);
+            }
+            ReadAnswer::Again => bytes.put_u8(1),
+        }
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let answer = match bytes.try_get_u8()? {
+            0 => ReadAnswer::At {
+                index: bytes.try_get_u64()?,
+                stamp_ms: bytes.try_get_u64()?,
+            },
+            1 => ReadAnswer::Again,
+            value => {
+                return Err(Unreadable::Unknown {
+                    field: "read answer",
+                    value: u64::from(value),
+                });
+            }
+        };
+        end(&bytes)?;
+        Ok(answer)
+    }
+}

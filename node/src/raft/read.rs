@@ -1,0 +1,157 @@
+//! Reads. In: a wish to read, with a deadline. Out: a view that contains everything acknowledged before the wish, and the moment as of
+//! which to read it. Absent: reading the rows (`state`).
+//!
+//! The leader makes sure with a quorum that it still leads (ReadIndex; openraft answers all reads that wait with one round). A follower
+//! asks the leader, one call at a time: reads that come while a call is under way share the next one, so however many readers there are,
+//! the leader is asked once per round trip. They may not share the one under way: it may have been answered before they came.
+
+use std::sync::Arc;
+
+use openraft::ReadPolicy;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    Group, Inner, ReadError,
+    encoding::{ReadAnswer, ReadCall},
+    propose::{until, wait_for_change},
+};
+use crate::{
+    peer::{Lane, Method},
+    state::View,
+};
+
+/// Where a read may read.
+#[derive(Clone)]
+pub struct ReadPoint {
+    /// The state to read. Hold it for one request only.
+    pub view: Arc<View>,
+    /// The moment as of which to read: what has expired by then is absent. Unix milliseconds.
+    pub now_ms: u64,
+}
+
+type Asked = oneshot::Sender<ReadAnswer>;
+
+/// Reads that wait for the leader's word.
+pub(super) type Queue = mpsc::UnboundedSender<Asked>;
+
+pub(super) fn queue() -> (Queue, mpsc::UnboundedReceiver<Asked>) {
+    mpsc::unbounded_channel()
+}
+
+impl Group {
+    /// A point to read at that contains every write acknowledged, by any member, before this call.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn read_barrier(&self, deadline: Instant) -> Result<ReadPoint, ReadError> {
+        self.inner.read_barrier(deadline).await
+    }
+
+    /// A point to read at without asking anybody: what this member has applied, as of the last stamp that it heard plus the time since.
+    /// It never goes back on one member, and may be behind other members.
+    ///
+    /// # Errors
+    /// [`ReadError::NotReady`] until the member has caught up after its start; [`ReadError::Draining`], [`ReadError::Failed`].
+    pub fn local_read(&self) -> Result<ReadPoint, ReadError> {
+        self.inner.check_reads()?;
+        if !self.inner.is_recovered() {
+            return Err(ReadError::NotReady);
+        }
+        let view = self.inner.views.latest();
+        let now_ms = self.inner.transport.clock().local(view.stamp_ms());
+        Ok(ReadPoint { view, now_ms })
+    }
+}
+
+impl Inner {
+    fn check_reads(&self) -> Result<(), ReadError> {
+        if self.is_draining() {
+            return Err(ReadError::Draining);
+        }
+        self.failure
+            .borrow()
+            .as_ref()
+            .map_or(Ok(()), |reason| Err(ReadError::Failed(reason.clone())))
+    }
+
+    async fn read_barrier(&self, deadline: Instant) -> Result<ReadPoint, ReadError> {
+        let mut leadership = self.leadership.subscribe();
+        loop {
+            self.check_reads()?;
+            let known = *leadership.borrow_and_update();
+            let answer = match known.leader {
+                Some(_) if known.own => tokio::time::timeout_at(deadline, self.read_index())
+                    .await
+                    .unwrap_or(ReadAnswer::Again),
+                Some(leader) if leader != self.settings.id => {
+                    let (asked, answer) = oneshot::channel();
+                    // The queue ends with the group, and then the answer does not come.
+                    let _ = self.reads.send(asked);
+                    match tokio::time::timeout_at(deadline, answer).await {
+                        Ok(Ok(answer)) => answer,
+                        Ok(Err(_)) | Err(_) => ReadAnswer::Again,
+                    }
+                }
+                Some(_) | None => ReadAnswer::Again,
+            };
+            if let ReadAnswer::At { index, stamp_ms } = answer {
+                return match tokio::time::timeout_at(deadline, self.views.wait_applied(index)).await {
+                    Ok(Ok(view)) => Ok(ReadPoint { view, now_ms: stamp_ms }),
+                    Ok(Err(_)) => Err(ReadError::Draining),
+                    Err(_) => Err(ReadError::Deadline),
+                };
+            }
+            if !wait_for_change(&mut leadership, deadline).await {
+                return Err(ReadError::NoLeader);
+            }
+        }
+    }
+
+    /// On the leader: the stamp first, then the round that shows that this member still led after the stamp. Every member that grants the
+    /// round has heard the stamp with it, so no later leader stamps below it.
+    pub(super) async fn read_index(&self) -> ReadAnswer {
+        let stamp_ms = self.transport.clock().stamp();
+        match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+            Ok((read, _)) => ReadAnswer::At {
+                index: read.index(),
+                stamp_ms,
+            },
+            Err(_) => ReadAnswer::Again,
+        }
+    }
+
+    /// Asks the leader for all reads that wait, again and again.
+    pub(super) async fn ask_for_reads(self: Arc<Self>, mut waiting: mpsc::UnboundedReceiver<Asked>) {
+        while let Some(first) = waiting.recv().await {
+            let mut readers = vec![first];
+            while let Ok(next) = waiting.try_recv() {
+                readers.push(next);
+            }
+            let answer = self.ask_leader().await;
+            for reader in readers {
+                // A reader whose deadline has passed is gone.
+                let _ = reader.send(answer);
+            }
+        }
+    }
+
+    async fn ask_leader(&self) -> ReadAnswer {
+        let Some(peer) = self.leadership.borrow().leader.and_then(|leader| self.address_of(leader)) else {
+            return ReadAnswer::Again;
+        };
+        let patience = self.settings.grace();
+        let call = ReadCall {
+            patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+        };
+        let mut leadership = self.leadership.subscribe();
+        let answer = tokio::select! {
+            biased;
+            answer = self.transport.call(&peer, Lane::Calls, Method::ReadIndex, call.encode(), Instant::now() + patience) => answer.ok(),
+            () = until(&mut leadership, |now| now.leader != Some(peer.id)) => None,
+        };
+        answer.and_then(|body| ReadAnswer::decode(body).ok()).unwrap_or(ReadAnswer::Again)
+    }
+}

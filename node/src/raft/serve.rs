@@ -1,0 +1,184 @@
+//! What this member does for others. In: calls. Out: their answers. Absent: the check of who calls and who is meant (`peer` has made it).
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    Inner,
+    encoding::{self, Answered, AppendCall, ForwardCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable},
+    types::{Raft, Types},
+};
+use crate::peer::{Method, Refusal, Reply, Request, Service};
+
+/// How many appends of a stream may wait for openraft.
+const APPENDS: usize = 64;
+
+/// The group as the transport sees it.
+pub(super) struct Served {
+    inner: Arc<Inner>,
+}
+
+impl Served {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Served { inner }
+    }
+}
+
+impl Service for Served {
+    fn serve(&self, request: Request, reply: Reply) {
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            match answer(&inner, request).await {
+                Ok(Some(body)) => reply.send(body),
+                // openraft is closing down. What it made of the call is not known.
+                Ok(None) => drop(reply),
+                Err(error) => {
+                    tracing::warn!(%error, "a member's call cannot be read");
+                    reply.refuse(Refusal::Malformed);
+                }
+            }
+        });
+    }
+
+    fn appends(&self, requests: mpsc::Receiver<(Request, Reply)>) {
+        tokio::spawn(take_appends(Arc::clone(&self.inner), requests));
+    }
+
+    fn is_blank(&self) -> bool {
+        self.inner.read_status().state == kvfleet_api::admin::MemberState::Blank
+    }
+}
+
+async fn answer(inner: &Inner, Request { method, body, .. }: Request) -> Result<Option<Bytes>, Unreadable> {
+    Ok(match method {
+        Method::Append => {
+            let AppendCall { request, .. } = AppendCall::decode(body)?;
+            append_one(inner, request).await.map(|answered| answered.encode())
+        }
+        Method::Vote => inner
+            .raft
+            .vote(encoding::decode_vote_call(body)?)
+            .await
+            .ok()
+            .map(|answer| encoding::encode_vote_answer(&answer)),
+        Method::PreVote => inner
+            .raft
+            .pre_vote(encoding::decode_vote_call(body)?)
+            .await
+            .ok()
+            .map(|answer| encoding::encode_vote_answer(&answer)),
+        Method::TransferLeader => {
+            let request = TransferAnswer::decode_call(body)?;
+            inner
+                .raft
+                .handle_transfer_leader(request)
+                .await
+                .ok()
+                .map(|answer| TransferAnswer(answer).encode())
+        }
+        Method::Forward => {
+            let ForwardCall { patience_ms, proposal } = ForwardCall::decode(body)?;
+            Some(inner.propose_forwarded(proposal, after(patience_ms)).await.encode())
+        }
+        Method::ReadIndex => {
+            let ReadCall { patience_ms } = ReadCall::decode(body)?;
+            let leads = inner.leadership.borrow().own;
+            let read = async { if leads { inner.read_index().await } else { ReadAnswer::Again } };
+            Some(
+                tokio::time::timeout_at(after(patience_ms), read)
+                    .await
+                    .unwrap_or(ReadAnswer::Again)
+                    .encode(),
+            )
+        }
+        // The session answers these.
+        Method::Ping | Method::Identify => None,
+    })
+}
+
+fn after(patience_ms: u32) -> Instant {
+    Instant::now() + Duration::from_millis(u64::from(patience_ms))
+}
+
+/// A heartbeat, or the first append of a leader that looks for where the logs part.
+async fn append_one(inner: &Inner, request: AppendEntriesRequest<Types>) -> Option<Answered> {
+    let mut answers = Box::pin(inner.raft.stream_append(stream::iter([request])));
+    let answered = answers.next().await?.ok()?;
+    note(inner, &answered);
+    Some(Answered(answered))
+}
+
+/// An append that was not refused for its vote came from the leader.
+fn note(inner: &Inner, answered: &openraft::raft::StreamAppendResult<Types>) {
+    if !matches!(answered, Err(StreamAppendError::HigherVote(_))) {
+        inner.leader_was_heard();
+    }
+}
+
+/// The appends of one connection. Those with one number are one ordered stream of openraft; after it has refused one, the rest of that
+/// number was sent before the leader knew and is dropped.
+async fn take_appends(inner: Arc<Inner>, mut requests: mpsc::Receiver<(Request, Reply)>) {
+    let mut current: Option<AppendStream> = None;
+    while let Some((Request { body, .. }, reply)) = requests.recv().await {
+        let (number, request) = match AppendCall::decode(body) {
+            Ok(AppendCall {
+                stream: Some(number),
+                request,
+            }) => (number, request),
+            Ok(AppendCall { stream: None, .. }) => {
+                reply.refuse(Refusal::Malformed);
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a member's append cannot be read");
+                reply.refuse(Refusal::Malformed);
+                continue;
+            }
+        };
+        let stream = match current.take() {
+            Some(stream) if stream.number == number => stream,
+            _ => AppendStream::start(&inner, number),
+        };
+        stream.push(request, reply).await;
+        current = Some(stream);
+    }
+}
+
+struct AppendStream {
+    number: u64,
+    requests: mpsc::Sender<AppendEntriesRequest<Types>>,
+    replies: mpsc::UnboundedSender<Reply>,
+}
+
+impl AppendStream {
+    fn start(inner: &Arc<Inner>, number: u64) -> Self {
+        let (requests, given) = mpsc::channel(APPENDS);
+        let (replies, waiting) = mpsc::unbounded_channel();
+        tokio::spawn(answer_appends(Arc::clone(inner), given, waiting));
+        AppendStream { number, requests, replies }
+    }
+
+    async fn push(&self, request: AppendEntriesRequest<Types>, reply: Reply) {
+        // The reply first, so that it is there when the answer is. Of a stream that has ended both are dropped.
+        let _ = self.replies.send(reply);
+        let _ = self.requests.send(request).await;
+    }
+}
+
+async fn answer_appends(
+    inner: Arc<Inner>,
+    mut given: mpsc::Receiver<AppendEntriesRequest<Types>>,
+    mut waiting: mpsc::UnboundedReceiver<Reply>,
+) {
+    let raft: Raft = inner.raft.clone();
+    let mut answers = Box::pin(raft.stream_append(stream::poll_fn(move |context| given.poll_recv(context))));
+    while let Some(Ok(answered)) = answers.next().await {
+        note(&inner, &answered);
+        let Some(reply) = waiting.recv().await else { return };
+        reply.send(Answered(answered).encode());
+    }
+}

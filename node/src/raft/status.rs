@@ -1,0 +1,212 @@
+//! Where a member stands in its group. In: openraft's metrics. Out: a status for people and probes, the leadership that proposals watch,
+//! and news of failure. Absent: acting on any of it.
+
+use std::{sync::Arc, time::Duration};
+
+use kvfleet_api::admin::{MemberAddress, MemberState, Role};
+use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::watch::WatchReceiver as _};
+use tokio::time::Instant;
+
+use super::{
+    Inner,
+    types::{Member, StoredMembership, Types},
+};
+
+/// A member's own view of its group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupStatus {
+    /// Where the member stands in its life.
+    pub state: MemberState,
+    /// Its role; none while blank.
+    pub role: Option<Role>,
+    /// The current term.
+    pub term: u64,
+    /// The leader that it knows.
+    pub leader: Option<MemberAddress>,
+    /// The members as its log says, by id.
+    pub members: Vec<MemberAddress>,
+    /// The last log index on its disk (or on its way there).
+    pub last_log_index: Option<u64>,
+    /// The last index known to be committed in the group.
+    pub committed_index: Option<u64>,
+    /// The last applied log index.
+    pub applied_index: Option<u64>,
+    /// When a follower last heard its leader, a leader last heard a quorum: how long ago.
+    pub last_heartbeat_age: Option<Duration>,
+    /// How far the member's clock is ahead of the voters' median, milliseconds.
+    pub clock_skew_ms: i64,
+    /// Whether it has caught up with what it knew before it was started.
+    pub recovered: bool,
+}
+
+impl GroupStatus {
+    /// Before openraft has said anything.
+    pub(super) fn unknown() -> Self {
+        GroupStatus {
+            state: MemberState::Blank,
+            role: None,
+            term: 0,
+            leader: None,
+            members: Vec::new(),
+            last_log_index: None,
+            committed_index: None,
+            applied_index: None,
+            last_heartbeat_age: None,
+            clock_skew_ms: 0,
+            recovered: false,
+        }
+    }
+}
+
+/// Who leads, as proposals need to know it. Changes rarely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leadership {
+    pub(super) term: u64,
+    pub(super) leader: Option<u64>,
+    /// This member leads.
+    pub(super) own: bool,
+    /// While it leads: a quorum has been heard within the last two leases.
+    pub(super) quorum: bool,
+}
+
+impl Leadership {
+    /// Before anything is known.
+    pub(super) const NONE: Leadership = Leadership {
+        term: 0,
+        leader: None,
+        own: false,
+        quorum: false,
+    };
+
+    /// The group has stopped here. Differs from every other value, so that whoever waits is woken.
+    pub(super) const OVER: Leadership = Leadership {
+        term: u64::MAX,
+        ..Leadership::NONE
+    };
+
+    /// Whether somebody leads who can take commands, as far as is known here.
+    pub(super) fn is_useful(&self) -> bool {
+        self.leader.is_some() && (self.quorum || !self.own)
+    }
+}
+
+pub(super) fn members(membership: &StoredMembership) -> Vec<MemberAddress> {
+    let voters: Vec<u64> = membership.voter_ids().collect();
+    let address = |(id, Member { name, peer }): (&u64, &Member)| MemberAddress {
+        id: *id,
+        name: name.clone(),
+        peer: peer.clone(),
+        voter: voters.contains(id),
+    };
+    membership.nodes().map(address).collect()
+}
+
+impl Inner {
+    pub(super) fn read_status(&self) -> GroupStatus {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = members(&metrics.membership_config);
+        let blank = metrics.last_log_index.is_none() && metrics.current_term == 0;
+        let voter = members.iter().any(|member| member.id == self.settings.id && member.voter);
+        let state = match (self.is_draining(), blank) {
+            (true, _) => MemberState::Draining,
+            (false, true) => MemberState::Blank,
+            (false, false) => MemberState::Member,
+        };
+        let role = match metrics.state {
+            _ if blank => None,
+            ServerState::Leader => Some(Role::Primary),
+            _ if voter => Some(Role::Follower),
+            _ => Some(Role::Learner),
+        };
+        GroupStatus {
+            state,
+            role,
+            term: metrics.current_term,
+            leader: metrics
+                .current_leader
+                .and_then(|id| members.iter().find(|member| member.id == id).cloned()),
+            last_log_index: metrics.last_log_index,
+            committed_index: metrics.cluster_committed.map(|id| id.index),
+            applied_index: metrics.last_applied.map(|id| id.index),
+            last_heartbeat_age: match metrics.state {
+                ServerState::Leader => metrics.last_quorum_acked.map(|at| at.elapsed()),
+                _ => self.heard_leader().map(|at| at.elapsed()),
+            },
+            members,
+            clock_skew_ms: self.transport.clock().skew_ms(),
+            recovered: self.is_recovered(),
+        }
+    }
+
+    /// Follows openraft until it stops: who leads, whose clocks count, whether it has failed.
+    pub(super) async fn watch_metrics(self: Arc<Self>) {
+        let mut metrics = self.raft.metrics();
+        let lease = self.settings.election_timeout * 2 / 3;
+        let mut membership_at = None;
+        let mut known = None;
+        loop {
+            let quorum_until = {
+                let now = metrics.borrow_and_update();
+                if let Err(fatal) = &now.running_state {
+                    if !self.is_draining() {
+                        self.fail(format!("consensus has stopped: {fatal}"));
+                    }
+                    // Nobody leads from here any more, and whoever waits for an answer hears of it.
+                    self.publish_leadership(Leadership::OVER);
+                    return;
+                }
+                if membership_at != Some(*now.membership_config.log_id()) {
+                    membership_at = Some(*now.membership_config.log_id());
+                    self.transport.clock().set_voters(now.membership_config.voter_ids().collect());
+                }
+                let (leadership, quorum_until) = self.leadership(&now, lease);
+                self.transport.clock().set_leading(leadership.own);
+                self.publish_leadership(leadership);
+                quorum_until
+            };
+            let status = self.read_status();
+            let coarse = (
+                status.state,
+                status.role,
+                status.term,
+                status.leader.clone(),
+                status.members.clone(),
+            );
+            if known.as_ref() != Some(&coarse) {
+                known = Some(coarse);
+                self.status.send_replace(status);
+            }
+            let quorum_lost = async {
+                match quorum_until {
+                    Some(moment) => tokio::time::sleep_until(moment).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = metrics.changed() => if changed.is_err() {
+                    self.publish_leadership(Leadership::OVER);
+                    return;
+                },
+                () = quorum_lost => {}
+            }
+        }
+    }
+
+    fn leadership(&self, metrics: &RaftMetrics<Types>, lease: Duration) -> (Leadership, Option<Instant>) {
+        let own = metrics.state == ServerState::Leader && metrics.current_leader == Some(self.settings.id);
+        let alone = metrics.membership_config.voter_ids().count() == 1;
+        let heard_until = metrics
+            .last_quorum_acked
+            .map(|at| Instant::now() + (2 * lease).saturating_sub(at.elapsed()));
+        // A leader that has just been elected has heard a quorum: of votes.
+        let quorum = own && (alone || metrics.last_quorum_acked.is_none_or(|at| at.elapsed() < 2 * lease));
+        let leadership = Leadership {
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            own,
+            quorum,
+        };
+        (leadership, heard_until.filter(|_| quorum && !alone))
+    }
+}

@@ -56,16 +56,19 @@ integration: ## the operator against a real Kubernetes API server, started for t
 	cargo test --locked --quiet -p kvfleet-operator --test '*' --no-run
 	@e2e/cluster/api-server run cargo test --locked --quiet -p kvfleet-operator --test '*'
 e2e: ## black-box tests on the kind cluster, with freshly built images
-	@KUBECONFIG=$(OWN_KUBECONFIG) $(MAKE) cluster-up images load install
-	@images/build probe
-	@KUBECONFIG=$(OWN_KUBECONFIG) e2e/cluster/load localhost/kvfleet-probe:dev
+	@KUBECONFIG=$(OWN_KUBECONFIG) $(MAKE) cluster-up images load install probe
 	@e2e/cluster/run cargo test --locked -p kvfleet-e2e -- --test-threads=4
 
-ifneq ($(wildcard node/benches/*.rs),)
+.PHONY: probe
+probe:
+	@images/build probe
+	@e2e/cluster/load localhost/kvfleet-probe:dev
+
 .PHONY: bench
-bench:
+bench: ## figures: the log against raw fdatasync; the gap in writes when a primary goes (about 10 min)
 	cargo bench --locked -p kvfleet-node
-endif
+	@KUBECONFIG=$(OWN_KUBECONFIG) $(MAKE) cluster-up images load install probe
+	@e2e/cluster/run cargo run --locked --quiet -p kvfleet-e2e --bin failover
 
 .PHONY: verify fix
 verify: ## format, lints, import rules, docs, generated files, chart: reads only

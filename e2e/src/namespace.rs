@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -147,6 +148,34 @@ impl Namespace {
     /// When the pod is not there.
     pub fn pod_field(&self, pod: &str, field: &str) -> Result<String> {
         self.kubectl(&["get", "pod", pod, "-o", &format!("jsonpath={{{field}}}")])
+    }
+
+    /// SIGKILL for the process of a pod. Its image holds no shell, so the node does it: there the process is found by its control group.
+    ///
+    /// # Errors
+    /// When there is not exactly one such process, or `KVFLEET_E2E_ENGINE` does not say what runs the nodes.
+    pub fn kill(&self, pod: &str) -> Result<()> {
+        let node = self.pod_field(pod, ".spec.nodeName")?;
+        let uid = self.pod_field(pod, ".metadata.uid")?;
+        let script = format!(
+            "for p in /proc/[0-9]*; do \
+               if [ \"$(cat $p/comm 2> /dev/null)\" = kvnode ] && grep -q '{uid}\\|{}' $p/cgroup 2> /dev/null; then kill -9 ${{p#/proc/}} && echo killed; fi; \
+             done",
+            uid.replace('-', "_")
+        );
+        let engine = std::env::var("KVFLEET_E2E_ENGINE")
+            .context("KVFLEET_E2E_ENGINE is not set: docker or podman, whichever runs the kind nodes")?;
+        let output = Command::new(&engine)
+            .args(["exec", &node, "sh", "-c", &script])
+            .output()
+            .with_context(|| engine.clone())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        anyhow::ensure!(
+            text.trim() == "killed",
+            "{engine} exec {node}: `{text}` {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     fn arguments<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {

@@ -1,2 +1,101 @@
-//! Entry point.
-fn main() {}
+//! Entry point: reads the configuration and hands it over.
+
+use std::{error::Error, process::ExitCode, time::Duration};
+
+use kvfleet_node::{
+    cluster_id::ClusterId,
+    config::{Arguments, CertificateArguments, Config, Subcommand},
+    data_dir,
+    lifecycle::{self, Signals},
+    logging,
+    standalone::certificates,
+};
+
+/// A configuration or an argument that cannot be used, as clap's own refusals.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let (mut arguments, matches) = Arguments::from_environment();
+    if let Some(Subcommand::Certs(certificates)) = arguments.subcommand.take() {
+        return certs(&certificates);
+    }
+    let print_config = arguments.print_config;
+    match Config::load(arguments, &matches) {
+        Ok((_, printed)) if print_config => {
+            print!("{printed}");
+            ExitCode::SUCCESS
+        }
+        Ok((config, _)) => run(config),
+        Err(error) => {
+            eprintln!("kvnode: {}", chain(&error));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn run(config: Config) -> ExitCode {
+    let level = logging::start(config.logging);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("kvnode")
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let lived = runtime.block_on(async {
+        let signals = Signals::catch().map_err(anyhow::Error::from)?;
+        Ok::<(), anyhow::Error>(lifecycle::run(config, level, signals).await?)
+    });
+    // Not waiting for ever: a disk that hangs must not keep a failed member from ending.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    match lived {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.as_ref()),
+    }
+}
+
+fn certs(arguments: &CertificateArguments) -> ExitCode {
+    let CertificateArguments { out, cluster_id, hosts } = arguments;
+    let cluster: ClusterId = match cluster_id.as_deref().map(str::parse) {
+        Some(Ok(cluster)) => cluster,
+        Some(Err(error)) => {
+            eprintln!("kvnode: --cluster-id: {error}");
+            return ExitCode::from(USAGE);
+        }
+        None => match data_dir::new_cluster_id() {
+            Ok(cluster) => cluster,
+            Err(error) => return fail(&error),
+        },
+    };
+    match certificates::write(out, cluster, hosts) {
+        Ok(()) => {
+            println!("{cluster}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &(dyn Error + 'static)) -> ExitCode {
+    let reason = chain(error);
+    tracing::error!(reason, "the process ends");
+    eprintln!("kvnode: {reason}");
+    ExitCode::FAILURE
+}
+
+/// The error and its sources: `cannot open x: no such file`.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let reason = error.to_string();
+        // Some errors repeat their source in their own text.
+        if !text.ends_with(&reason) {
+            text.push_str(": ");
+            text.push_str(&reason);
+        }
+        source = error.source();
+    }
+    text
+}

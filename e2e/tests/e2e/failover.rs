@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kvfleet_e2e::{
     manifest,
     namespace::Namespace,
@@ -64,7 +64,7 @@ fn the_primarys_process_is_killed() -> Result<()> {
     let (probe, acme) = store(&namespace, "killed")?;
     let old = namespace.primary("killed")?;
     let load = probe.load(&acme, "killed", 16, 12)?;
-    kill(&namespace, &old)?;
+    namespace.kill(&old)?;
     wait::until("another primary in status", Duration::from_secs(20), || {
         Ok(Some(namespace.primary("killed")?).filter(|new| *new != old))
     })?;
@@ -134,29 +134,6 @@ fn all_pods_are_deleted() -> Result<()> {
         (identity.is_some(), now),
         (true, identity),
         "it is the same group, not one formed anew"
-    );
-    Ok(())
-}
-
-/// SIGKILL for the process of a pod. Its image holds no shell, so the node does it: there the process is found by its environment.
-fn kill(namespace: &Namespace, pod: &str) -> Result<()> {
-    let node = namespace.pod_field(pod, ".spec.nodeName")?;
-    let uid = namespace.pod_field(pod, ".metadata.uid")?;
-    let script = format!(
-        "for p in /proc/[0-9]*; do if [ \"$(cat $p/comm 2>/dev/null)\" = kvnode ] && grep -q '{uid}\\|{}' $p/cgroup 2>/dev/null; then kill -9 ${{p#/proc/}} && echo killed; fi; done",
-        uid.replace('-', "_")
-    );
-    let engine =
-        std::env::var("KVFLEET_E2E_ENGINE").context("KVFLEET_E2E_ENGINE is not set: docker or podman, whichever runs the kind nodes")?;
-    let output = std::process::Command::new(&engine)
-        .args(["exec", &node, "sh", "-c", &script])
-        .output()
-        .with_context(|| engine.clone())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    anyhow::ensure!(
-        text.trim() == "killed",
-        "{engine} exec {node}: `{text}` {}",
-        String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
 }

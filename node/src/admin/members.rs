@@ -1,0 +1,31 @@
+//! `GET /admin/members`: what this member knows of itself and its group.
+
+use axum::{Json, extract::State};
+use kvfleet_api::{admin::MemberReport, tenant::TenantState};
+
+use super::Member;
+
+pub(super) async fn report(State(member): State<Member>) -> Json<MemberReport> {
+    let status = member.group.status();
+    let view = member.views.latest();
+    let tenants = view.tenants().iter().filter(|tenant| tenant.state == TenantState::Active).count();
+    Json(MemberReport {
+        cluster_id: member.identity.cluster.to_string(),
+        shard: member.identity.shard,
+        id: member.identity.member,
+        name: member.name.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        format: member.identity.format,
+        state: member.health.member_state(status.state),
+        role: status.role,
+        ready: member.health.is_ready(),
+        term: status.term,
+        leader: status.leader,
+        last_log_index: status.last_log_index,
+        applied_index: view.applied().map(|applied| applied.index),
+        applied_revision: view.revision(),
+        members: status.members,
+        storage_used: member.storage_used().await,
+        tenants: u64::try_from(tenants).unwrap_or(u64::MAX),
+    })
+}

@@ -1,0 +1,151 @@
+//! `identity.json`: which cluster, which shard, which member. A member id is made with the directory and never used again.
+
+use std::path::Path;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+
+use super::{durable, error::DataDirError};
+use crate::cluster_id::ClusterId;
+
+/// The format of the data directory that this program writes.
+pub const FORMAT: u32 = 1;
+
+/// Who the member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The format of the directory.
+    pub format: u32,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The shard.
+    pub shard: u32,
+    /// The member's id, not zero.
+    pub member: u64,
+}
+
+/// The file. Unknown members are ignored: an older program may meet them in a format that it knows.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IdentityFile {
+    format: u32,
+    cluster_id: String,
+    shard: u32,
+    #[serde(with = "kvfleet_api::admin::id_string")]
+    member_id: u64,
+}
+
+/// Read first and alone, so that a newer file is told from a damaged one.
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+impl Identity {
+    /// The identity in this directory, if there is one.
+    pub(super) fn read(directory: &Path) -> Result<Option<Identity>, DataDirError> {
+        let path = directory.join("identity.json");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                return Err(DataDirError::Io {
+                    action: "read",
+                    path,
+                    source,
+                });
+            }
+        };
+        let damaged = |problem: String| DataDirError::BadIdentity {
+            path: directory.to_owned(),
+            problem,
+        };
+        let FormatOnly { format } = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        if format > FORMAT {
+            return Err(DataDirError::NewerFormat {
+                path: directory.to_owned(),
+                found: format,
+                known: FORMAT,
+            });
+        }
+        let file: IdentityFile = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let cluster = file
+            .cluster_id
+            .parse()
+            .map_err(|_| damaged(format!("clusterId `{}` is no UUID", file.cluster_id)))?;
+        if file.member_id == 0 {
+            return Err(damaged("memberId is 0".to_owned()));
+        }
+        Ok(Some(Identity {
+            format: file.format,
+            cluster,
+            shard: file.shard,
+            member: file.member_id,
+        }))
+    }
+
+    /// This identity, if the configuration means the same cluster and shard.
+    pub(super) fn accept(self, directory: &Path, cluster: Option<ClusterId>, shard: u32) -> Result<Identity, DataDirError> {
+        let path = directory.to_owned();
+        match cluster {
+            Some(configured) if configured != self.cluster => Err(DataDirError::ForeignCluster {
+                path,
+                found: self.cluster,
+                configured,
+            }),
+            _ if shard != self.shard => Err(DataDirError::ForeignShard {
+                path,
+                found: self.shard,
+                configured: shard,
+            }),
+            _ => Ok(self),
+        }
+    }
+
+    /// Makes a new member.
+    pub(super) fn create(directory: &Path, cluster: Option<ClusterId>, shard: u32) -> Result<Identity, DataDirError> {
+        let no_randomness = |_| DataDirError::NoRandomness {
+            path: directory.to_owned(),
+        };
+        let random = SystemRandom::new();
+        let mut bytes = [0; 8];
+        random.fill(&mut bytes).map_err(|_| NoRandomness).map_err(no_randomness)?;
+        // Zero stands for "nobody" in places; one in 2^64 directories gets 1 instead.
+        let member = u64::from_be_bytes(bytes).max(1);
+        let cluster = match cluster {
+            Some(cluster) => cluster,
+            None => new_cluster_id().map_err(no_randomness)?,
+        };
+        let file = IdentityFile {
+            format: FORMAT,
+            cluster_id: cluster.to_string(),
+            shard,
+            member_id: member,
+        };
+        let text = serde_json::to_string_pretty(&file).expect("numbers and text serialise");
+        durable::write_file(&directory.join("identity.json"), text.as_bytes())?;
+        Ok(Identity {
+            format: FORMAT,
+            cluster,
+            shard,
+            member,
+        })
+    }
+}
+
+/// The operating system gave no randomness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gave no randomness")]
+pub struct NoRandomness;
+
+/// A random cluster id (UUID version 4, RFC 9562).
+///
+/// # Errors
+/// [`NoRandomness`].
+pub fn new_cluster_id() -> Result<ClusterId, NoRandomness> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
+    let number = u128::from_be_bytes(bytes) & !(0xf << 76) | (0x4 << 76);
+    let number = number & !(0b11 << 62) | (0b10 << 62);
+    Ok(ClusterId::from_bytes(number.to_be_bytes()))
+}

@@ -1,0 +1,64 @@
+//! Why a member's life ends badly.
+
+use super::ports::PortError;
+use crate::{
+    data_dir::DataDirError,
+    log::OpenError,
+    peer::TransportError,
+    raft::StartError,
+    standalone::{certificates::CertificatesError, tenants::TenantsFileError},
+    storage::StoreError,
+    tls::TlsError,
+};
+
+/// A member that cannot start, or cannot go on. Its `Display` is for the last line of the log; the sources follow it.
+#[derive(Debug, thiserror::Error)]
+pub enum LifecycleError {
+    /// A port is taken.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// There is no temporary directory to be had.
+    #[error("cannot make a temporary data directory; name one with --data-dir")]
+    Temporary(#[source] std::io::Error),
+    /// The certificates of a member alone cannot be made.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
+    /// The certificates cannot be used.
+    #[error("tlsDir: {0}")]
+    Tls(#[source] TlsError),
+    /// The tenants file cannot be used.
+    #[error(transparent)]
+    Tenants(#[from] TenantsFileError),
+    /// The signing key cannot be used.
+    #[error("signingKey: {path} {problem}")]
+    SigningKey {
+        /// The file.
+        path: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The token keys cannot be used.
+    #[error("tokenKeys: {0}")]
+    TokenKeys(String),
+    /// The log cannot be opened.
+    #[error("the write-ahead log cannot be opened")]
+    Log(#[from] OpenError),
+    /// The state machine cannot be opened.
+    #[error("the state machine cannot be opened")]
+    Store(#[from] StoreError),
+    /// The peer port cannot be opened.
+    #[error(transparent)]
+    Peer(#[from] TransportError),
+    /// Raft cannot start.
+    #[error("the member cannot take part in its group")]
+    Raft(#[from] StartError),
+    /// A thread of the start ended without an answer.
+    #[error("the start was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+    /// Storage or Raft failed; going on could lose what was acknowledged.
+    #[error("the member cannot go on: {0}; it recovers when it is started again")]
+    Failed(String),
+}

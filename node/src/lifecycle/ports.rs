@@ -1,0 +1,69 @@
+//! The listening sockets, bound before anything else is opened: an address that is taken is found before a file is touched. The
+//! peer port is not among them: the transport binds it, once it has certificates.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+use crate::config::Addresses;
+
+/// A port that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("{field}: cannot listen on {address}; is another process using it? choose another address for {field}")]
+pub struct PortError {
+    field: &'static str,
+    address: String,
+    #[source]
+    source: std::io::Error,
+}
+
+/// The sockets.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) data: TcpListener,
+    pub(super) health: TcpListener,
+    pub(super) metrics: TcpListener,
+    pub(super) admin: TcpListener,
+}
+
+impl Ports {
+    pub(super) async fn bind(addresses: &Addresses) -> Result<Ports, PortError> {
+        let Addresses {
+            data,
+            health,
+            metrics,
+            admin,
+            peer: _,
+            movable,
+        } = addresses;
+        // Health first: it is what somebody asks who wonders why nothing else answers.
+        Ok(Ports {
+            health: bind("healthListen", health, movable).await?,
+            data: bind("listen", data, movable).await?,
+            metrics: bind("metricsListen", metrics, movable).await?,
+            admin: bind("adminListen", admin, movable).await?,
+        })
+    }
+}
+
+async fn bind(field: &'static str, address: &str, movable: &[&'static str]) -> Result<TcpListener, PortError> {
+    let fail = |source| PortError {
+        field,
+        address: address.to_owned(),
+        source,
+    };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        // A member alone whose user chose no address: any free port of the same host will do.
+        Err(error) if movable.contains(&field) && error.kind() == std::io::ErrorKind::AddrInUse => {
+            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+            TcpListener::bind(format!("{host}:0")).await.map_err(fail)
+        }
+        Err(error) => Err(fail(error)),
+    }
+}
+
+/// Where a socket listens.
+pub(super) fn local(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("a bound socket has an address")
+}

@@ -1,0 +1,322 @@
+//! From a configuration to an open member: lock, identity, certificates, log, state machine, group, ports. In this order, because each
+//! needs the one before, and because nothing may be written before the lock is held.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use prometheus_client::registry::Registry;
+use tokio::{net::TcpListener, sync::mpsc};
+
+use super::{
+    data_port::{DataPort, DataPortSettings},
+    error::LifecycleError,
+    surroundings::Listening,
+    temporary::Temporary,
+};
+use crate::{
+    admin,
+    config::{Config, Mode, Standalone},
+    data_dir::{self, DataDir},
+    health::{Health, Readiness},
+    log::{self, Wal},
+    metrics::{LogCounters, MemberFigures, Requests, Source},
+    peer::{Transport, TransportSettings},
+    raft::{Group, GroupSettings},
+    standalone::{
+        certificates,
+        tenants::{self, Wanted},
+        welcome,
+    },
+    state::{Machine, Views},
+    storage::FjallStore,
+    tls::TlsDirectory,
+};
+
+/// How long a starting member waits for another process to let go of the data directory: the grace that Kubernetes gives a pod that is
+/// deleted by force, whose successor starts while it still runs.
+const LOCK_PATIENCE: Duration = Duration::from_secs(75);
+
+/// What a scrape asks, once there is a member to ask.
+pub(super) type Figures = Arc<OnceLock<Arc<dyn Fn() -> MemberFigures + Send + Sync>>>;
+
+/// Where the metrics port finds the figures: nothing is shown before the member is open.
+pub(super) fn source(figures: &Figures) -> Source {
+    let figures = Arc::clone(figures);
+    Arc::new(move || figures.get().map(|read| read()))
+}
+
+/// A process that has its sockets and nothing else.
+pub(super) struct Starting {
+    pub(super) config: Config,
+    pub(super) health: Health,
+    pub(super) figures: Figures,
+    pub(super) requests: Requests,
+    pub(super) registry: Arc<Registry>,
+    pub(super) addresses: Listening,
+    pub(super) data: TcpListener,
+    pub(super) admin: TcpListener,
+}
+
+/// A member whose stores are open and whose ports serve.
+pub(super) struct Open {
+    pub(super) group: Group,
+    pub(super) views: Views,
+    pub(super) log: Wal,
+    pub(super) transport: Transport,
+    pub(super) data_dir: DataDir,
+    pub(super) name: String,
+    pub(super) peer_advertise: String,
+    pub(super) health: Health,
+    pub(super) addresses: Listening,
+    pub(super) data_port: DataPort,
+    pub(super) drain_delay: Duration,
+    pub(super) log_level: crate::config::LogLevel,
+    pub(super) role: Role,
+    pub(super) failures: tokio::sync::Mutex<mpsc::UnboundedReceiver<String>>,
+    // Last, so that it goes when nothing uses it any more.
+    pub(super) temporary: Option<Temporary>,
+}
+
+/// What the member does beside serving.
+pub(super) struct Role {
+    /// One member without a cluster of others: it forms its group itself and welcomes its user.
+    pub(super) alone: bool,
+    pub(super) standalone: Standalone,
+    pub(super) tenants: Vec<Wanted>,
+    /// The signing key, and where tokens go (none: shown in the welcome).
+    pub(super) credentials: Option<(crate::standalone::signing::SigningKey, Option<PathBuf>)>,
+}
+
+impl Starting {
+    /// Opens everything.
+    pub(super) async fn open(self: Box<Self>) -> Result<Open, LifecycleError> {
+        let Starting {
+            config,
+            health,
+            figures,
+            requests,
+            registry,
+            addresses,
+            data,
+            admin: admin_listener,
+        } = *self;
+        let Config {
+            mode,
+            shard,
+            name,
+            addresses: configured,
+            raft,
+            drain_delay,
+            logging,
+        } = config;
+
+        let (path, cluster, temporary) = match &mode {
+            Mode::Cluster { data_dir, cluster_id, .. } => (data_dir.clone(), Some(*cluster_id), None),
+            Mode::Alone { data_dir: Some(path) } => (path.clone(), None, None),
+            Mode::Alone { data_dir: None } => {
+                let temporary = Temporary::create().map_err(LifecycleError::Temporary)?;
+                (temporary.path().join("data"), None, Some(temporary))
+            }
+        };
+        let lock = data_dir::acquire(&path, LOCK_PATIENCE).await?;
+        let data_dir = tokio::task::spawn_blocking(move || DataDir::open(lock, cluster, shard)).await??;
+        let identity = data_dir.identity();
+
+        let (tls_dir, token_keys, role) = role(mode, &data_dir)?;
+        let tls = TlsDirectory::open(&tls_dir, identity.cluster).map_err(LifecycleError::Tls)?;
+
+        let (failed, failures) = mpsc::unbounded_channel();
+        let log_dir = data_dir.log();
+        let wal = tokio::task::spawn_blocking(move || {
+            let on_fatal = move |error: std::io::Error| {
+                // The receiver is gone only when the process is about to end anyway.
+                let _ = failed.send(format!("the write-ahead log failed: {error}"));
+            };
+            Wal::open(
+                &log_dir,
+                log::Options {
+                    on_fatal: Arc::new(on_fatal),
+                    ..log::Options::default()
+                },
+            )
+        })
+        .await??;
+        let store_dir = data_dir.state_machine()?;
+        let (machine, views) = tokio::task::spawn_blocking(move || FjallStore::open(&store_dir).and_then(Machine::open)).await??;
+
+        let peer_advertise = match &configured.peer {
+            Some(peer) => peer.advertise.clone(),
+            // Nobody ever dials it.
+            None => format!("{name}:{}", kvfleet_api::port::PEER),
+        };
+        let settings_of_transport = TransportSettings {
+            cluster: identity.cluster,
+            id: identity.member,
+            name: name.clone(),
+        };
+        let transport = match &configured.peer {
+            Some(peer) => Transport::start(settings_of_transport, &peer.listen, tls.clone()).await?,
+            None => Transport::alone(settings_of_transport),
+        };
+        let settings = GroupSettings {
+            cluster_id: identity.cluster,
+            shard,
+            id: identity.member,
+            name: name.clone(),
+            peer_advertise: peer_advertise.clone(),
+            heartbeat_interval: raft.heartbeat_interval,
+            election_timeout: raft.election_timeout,
+            max_batch: raft.max_batch,
+        };
+        let group = Group::start(settings, wal.clone(), machine, views.clone(), transport.clone()).await?;
+
+        show(&figures, &group, &views, &wal, &health, &data_dir);
+        let member = admin::Member {
+            group: group.clone(),
+            views: views.clone(),
+            log: wal.clone(),
+            identity,
+            name: name.as_str().into(),
+            data_dir: Arc::new(data_dir.path().to_owned()),
+            health: health.clone(),
+            registry,
+        };
+        tokio::spawn(admin::serve(admin_listener, tls, admin::router(member), std::future::pending()));
+        let settings = DataPortSettings {
+            cluster: identity.cluster,
+            token_keys,
+            name: name.clone(),
+            requests,
+        };
+        let data_port = DataPort::open(settings, data, group.clone(), views.clone())?;
+
+        let ready = group.clone();
+        health.started(Readiness::Ask(Arc::new(move || ready.is_ready())));
+        tracing::info!(
+            cluster = %identity.cluster, member = identity.member, name, data = %addresses.data, health = %addresses.health,
+            metrics = %addresses.metrics, admin = %addresses.admin, peer = peer_advertise, "the member is open"
+        );
+        Ok(Open {
+            group,
+            views,
+            log: wal,
+            transport,
+            data_dir,
+            name,
+            peer_advertise,
+            health,
+            addresses,
+            data_port,
+            drain_delay,
+            log_level: logging.level,
+            role,
+            failures: tokio::sync::Mutex::new(failures),
+            temporary,
+        })
+    }
+}
+
+impl Open {
+    /// Resolves when storage or Raft has failed, with the reason.
+    pub(super) async fn failed(&self) -> LifecycleError {
+        let mut failures = self.failures.lock().await;
+        let reason = tokio::select! {
+            Some(reason) = failures.recv() => reason,
+            reason = self.group.failed() => reason,
+        };
+        LifecycleError::Failed(reason)
+    }
+}
+
+/// Where certificates and keys are, and what the member does beside serving. Files are read here, so that a bad one stops the start.
+fn role(mode: Mode, data_dir: &DataDir) -> Result<(PathBuf, PathBuf, Role), LifecycleError> {
+    use crate::standalone::signing::SigningKey;
+    let key = |path: &std::path::Path| {
+        let fail = |problem: String| LifecycleError::SigningKey {
+            path: path.display().to_string(),
+            problem,
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
+        SigningKey::from_pem(&text).map_err(|error| fail(error.to_string()))
+    };
+    match mode {
+        Mode::Cluster {
+            tls_dir,
+            token_keys,
+            standalone,
+            ..
+        } => {
+            let tenants = standalone.tenants.as_deref().map(tenants::read).transpose()?.unwrap_or_default();
+            let credentials = match &standalone.credentials {
+                Some((path, directory)) => Some((key(path)?, Some(directory.clone()))),
+                None => None,
+            };
+            Ok((
+                tls_dir,
+                token_keys,
+                Role {
+                    alone: false,
+                    standalone,
+                    tenants,
+                    credentials,
+                },
+            ))
+        }
+        Mode::Alone { .. } => {
+            let certificates = certificates::beside_data(data_dir.path(), data_dir.identity().cluster)?;
+            let role = Role {
+                alone: true,
+                standalone: Standalone::default(),
+                tenants: vec![Wanted::with_defaults(welcome::TENANT)],
+                credentials: Some((key(&certificates.join("jwt.pem"))?, None)),
+            };
+            Ok((certificates.clone(), certificates.join("jwks.json"), role))
+        }
+    }
+}
+
+/// Lets the metrics port see the member.
+fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Health, data_dir: &DataDir) {
+    let (group, views, log, health, path) = (
+        group.clone(),
+        views.clone(),
+        log.clone(),
+        health.clone(),
+        data_dir.path().to_owned(),
+    );
+    let read = move || {
+        let status = group.status();
+        let view = views.latest();
+        let counters = log.metrics();
+        let served = |tenant: &kvfleet_api::tenant::TenantStatus| tenant.state == kvfleet_api::tenant::TenantState::Active;
+        MemberFigures {
+            term: status.term,
+            leading: status.role == Some(kvfleet_api::admin::Role::Primary),
+            leader_known: status.leader.is_some(),
+            ready: health.is_ready(),
+            last_log_index: status.last_log_index.unwrap_or(0),
+            applied_index: view.applied().map_or(0, |applied| applied.index),
+            revision: view.revision(),
+            tenants: view
+                .tenants()
+                .iter()
+                .filter(|tenant| served(tenant))
+                .count()
+                .try_into()
+                .unwrap_or(u64::MAX),
+            // A few hundred files at most; a scrape comes every few seconds.
+            storage_bytes: DataDir::used_bytes(&path),
+            log: LogCounters {
+                groups: counters.groups,
+                fsyncs: counters.fsyncs,
+                bytes: counters.bytes,
+                entries: counters.entries,
+            },
+        }
+    };
+    // One life opens once.
+    let _ = figures.set(Arc::new(read));
+}

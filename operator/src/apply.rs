@@ -1,0 +1,222 @@
+//! The one way in which the operator writes objects: server-side apply, and nothing when nothing would change.
+//!
+//! In: a typed object, with the owner that it shall have. Out: the object as the API server has it. An object of that name without that
+//! owner is someone else's and is left alone. Absent: deletion, status, and what to apply.
+
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    sync::{Mutex, PoisonError},
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::NamespaceResourceScope,
+};
+use kvfleet_crds::names::{LABEL_MANAGED_BY, MANAGER};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::context::{Context, Error};
+
+/// The hash of what was applied last: a field that is no longer wanted is still in the object, and would not be missed otherwise.
+const ANNOTATION_APPLIED: &str = "kvfleet.dev/applied-hash";
+
+/// Which objects were found as wanted, at which version.
+#[derive(Debug, Default)]
+pub struct Applied {
+    seen: Mutex<HashMap<Key, Seen>>,
+}
+
+type Key = (String, String, String);
+
+#[derive(Debug)]
+struct Seen {
+    hash: String,
+    version: String,
+}
+
+impl Applied {
+    fn holds(&self, key: &Key, hash: &str, version: Option<&str>) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(key)
+            .is_some_and(|seen| seen.hash == hash && Some(seen.version.as_str()) == version)
+    }
+
+    fn record(&self, key: Key, hash: String, version: Option<String>) {
+        let Some(version) = version else { return };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(key, Seen { hash, version });
+    }
+
+    /// Forgets what belongs to objects of this name and namespace, once they are gone.
+    pub fn forget(&self, namespace: &str, matches: impl Fn(&str) -> bool) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|(_, own, name), _| own != namespace || !matches(name));
+    }
+}
+
+/// What became of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was as wanted.
+    Unchanged,
+    /// It was made or changed.
+    Written,
+}
+
+/// Brings an object to what is wanted. Its kind, namespace and name are those of `desired`; its controller must be that of `desired`, or,
+/// where `desired` has none, its manager label must be the operator's.
+///
+/// # Errors
+/// [`Error::NotOwned`]; [`Error::Kubernetes`].
+pub async fn apply<K>(context: &Context, desired: K) -> Result<Outcome, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let kind = K::kind(&()).into_owned();
+    let name = desired.name_any();
+    let namespace = desired.namespace().unwrap_or_default();
+    let what = format!("apply {kind} {namespace}/{name}");
+    let mut desired = to_value(&desired, &what)?;
+    let hash = crate::hash::short(desired.to_string().as_bytes());
+    let key = (kind.clone(), namespace.clone(), name.clone());
+    let known = context.caches.version(&kind, &namespace, &name);
+    if known.is_some() && context.applied.holds(&key, &hash, known.as_deref()) {
+        return Ok(Outcome::Unchanged);
+    }
+
+    annotate(&mut desired, &hash);
+    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
+    let live = api.get_opt(&name).await.map_err(Error::kubernetes(format!("read {kind} {namespace}/{name}")))?;
+    if let Some(live) = live {
+        if !is_ours(live.meta(), &desired) {
+            return Err(Error::NotOwned { kind, name });
+        }
+        if covers(&to_value(&live, &what)?, &desired) {
+            context.applied.record(key, hash, live.resource_version());
+            return Ok(Outcome::Unchanged);
+        }
+    }
+    // Forced: in an object that is ours, another manager's edit of a field that we set does not last.
+    let parameters = PatchParams::apply(MANAGER).force();
+    let stored = api
+        .patch(&name, &parameters, &Patch::Apply(&desired))
+        .await
+        .map_err(Error::kubernetes(what))?;
+    tracing::info!(kind, namespace, name, "applied");
+    context.applied.record(key, hash, stored.resource_version());
+    Ok(Outcome::Written)
+}
+
+/// A reference that makes `owner` the controller of an object.
+///
+/// # Errors
+/// [`Error::Waits`] for an object that the API server has not stored yet.
+pub fn controller_of<K: Resource<DynamicType = ()>>(owner: &K) -> Result<OwnerReference, Error> {
+    owner
+        .controller_owner_ref(&())
+        .ok_or_else(|| Error::Waits("the object has no uid yet".to_owned()))
+}
+
+fn to_value<K: Serialize>(object: &K, what: &str) -> Result<Value, Error> {
+    serde_json::to_value(object).map_err(|error| Error::Kubernetes {
+        what: what.to_owned(),
+        source: Box::new(kube::Error::SerdeError(error)),
+    })
+}
+
+fn annotate(desired: &mut Value, hash: &str) {
+    if let Some(metadata) = desired.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        if let Some(annotations) = annotations.as_object_mut() {
+            annotations.insert(ANNOTATION_APPLIED.to_owned(), Value::from(hash));
+        }
+    }
+}
+
+fn is_ours(live: &ObjectMeta, desired: &Value) -> bool {
+    let wanted = desired
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array)
+        .and_then(|owners| owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))))
+        .and_then(|owner| owner.get("uid"))
+        .and_then(Value::as_str);
+    match wanted {
+        Some(uid) => live
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| owner.controller == Some(true) && owner.uid == uid),
+        None => live
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(LABEL_MANAGED_BY))
+            .is_some_and(|manager| manager == MANAGER),
+    }
+}
+
+/// Whether everything in `desired` is in `live`, which may have more: what the API server filled in.
+fn covers(live: &Value, desired: &Value) -> bool {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => desired
+            .iter()
+            .all(|(key, desired)| live.get(key).is_some_and(|live| covers(live, desired)) || is_empty(desired)),
+        (Value::Array(live), Value::Array(desired)) => {
+            live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| covers(live, desired))
+        }
+        _ => live == desired,
+    }
+}
+
+/// The API server drops empty lists and maps of some fields.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_filled_in_is_no_difference() {
+        let live = json!({ "a": { "b": 1, "c": 2 }, "list": [{ "x": 1, "y": 2 }] });
+        assert!(covers(&live, &json!({ "a": { "b": 1 }, "list": [{ "x": 1 }], "none": {} })));
+        for different in [
+            json!({ "a": { "b": 2 } }),
+            json!({ "a": { "d": 1 } }),
+            json!({ "list": [] }),
+            json!({ "list": [{ "x": 1 }, { "x": 1 }] }),
+            json!({ "list": [{ "x": 2 }] }),
+        ] {
+            assert!(!covers(&live, &different), "{different}");
+        }
+    }
+
+    #[test]
+    fn only_the_same_controller_makes_an_object_ours() {
+        let owner = |uid: &str, controller| OwnerReference {
+            uid: uid.to_owned(),
+            controller,
+            ..OwnerReference::default()
+        };
+        let meta = |owners| ObjectMeta {
+            owner_references: Some(owners),
+            ..ObjectMeta::default()
+        };
+        let desired = json!({ "metadata": { "ownerReferences": [{ "uid": "u", "controller": true }] } });
+        assert!(is_ours(&meta(vec![owner("u", Some(true))]), &desired));
+        for foreign in [meta(vec![owner("v", Some(true))]), meta(vec![owner("u", None)]), ObjectMeta::default()] {
+            assert!(!is_ours(&foreign, &desired));
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What both controllers share: the guarded client, the caches, the way to members, and events.
+//!
+//! In: the configuration and the Lease's guard. Out: [`Context`]. Absent: any decision.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Secret};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use kvfleet_client::admin::{AdminClient, AdminTls};
+use kvfleet_crds::names::{ClusterNames, LABEL_CLUSTER_ID, MANAGER, PORT_ADMIN};
+
+pub use crate::error::{Error, Kind};
+use crate::{caches::Caches, config::Config, lease::LeaseGuard};
+
+/// How long the operator's certificate is taken from memory before its Secret is looked at again.
+const RECHECK: Duration = Duration::from_secs(10);
+
+/// A member's pod, its admin port, and whether the pod is ready.
+pub type MemberPort = (String, SocketAddr, bool);
+
+/// What both controllers share.
+pub struct Context {
+    /// Stops writing requests while the Lease is not held.
+    pub client: Client,
+    /// What the operator was told.
+    pub config: Config,
+    /// The Lease.
+    pub lease: LeaseGuard,
+    /// What is known of the API server's objects.
+    pub caches: Caches,
+    /// What [`crate::apply`] knows to be as wanted.
+    pub applied: crate::apply::Applied,
+    recorder: Recorder,
+    admins: Mutex<HashMap<(String, String), CachedAdmin>>,
+}
+
+struct CachedAdmin {
+    /// The KvCluster's uid: one of the same name made later has other certificates.
+    cluster: Option<String>,
+    version: Option<String>,
+    checked: Instant,
+    client: AdminClient,
+}
+
+impl Context {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(client: Client, config: Config, lease: LeaseGuard, caches: Caches) -> Self {
+        let reporter = Reporter {
+            controller: MANAGER.to_owned(),
+            instance: Some(config.pod_name.clone()),
+        };
+        Context {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            config,
+            lease,
+            caches,
+            applied: crate::apply::Applied::default(),
+            admins: Mutex::default(),
+        }
+    }
+
+    /// The way to a cluster's members: a client that believes only them, and the pods that have an address.
+    ///
+    /// # Errors
+    /// [`Error::Waits`] while the operator's certificate is not there; [`Error::Kubernetes`].
+    pub async fn admin_for(&self, namespace: &str, cluster_name: &str) -> Result<(AdminClient, Vec<MemberPort>), Error> {
+        let client = self.admin_client(namespace, cluster_name).await?;
+        let pods = self.caches.pods(namespace, cluster_name);
+        Ok((client, pods.iter().filter_map(|pod| member_port(pod)).collect()))
+    }
+
+    /// Tells what happened to an object, to those who ask `kubectl describe`. A lost event is logged, and changes nothing.
+    pub async fn event<K>(&self, object: &K, type_: EventType, reason: &str, action: &str, note: String)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let reference: ObjectReference = object.object_ref(&());
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note.chars().take(1_000).collect()),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &reference).await {
+            tracing::warn!(reason, error = %crate::error::chain(&error), "an event could not be written");
+        }
+    }
+
+    /// Forgets the certificate of a cluster, after a new one was made or the old one was not believed.
+    pub fn forget_admin(&self, namespace: &str, cluster_name: &str) {
+        self.lock().remove(&(namespace.to_owned(), cluster_name.to_owned()));
+    }
+
+    async fn admin_client(&self, namespace: &str, cluster_name: &str) -> Result<AdminClient, Error> {
+        let key = (namespace.to_owned(), cluster_name.to_owned());
+        let cluster = self.caches.cluster(namespace, cluster_name).and_then(|cluster| cluster.uid());
+        if let Some(cached) = self.lock().get(&key)
+            && cached.cluster == cluster
+            && cached.checked.elapsed() < RECHECK
+        {
+            return Ok(cached.client.clone());
+        }
+        let name = ClusterNames::new(cluster_name).operator_tls_secret();
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = secrets
+            .get_opt(&name)
+            .await
+            .map_err(Error::kubernetes(format!("read Secret {namespace}/{name}")))?
+            .ok_or_else(|| Error::Waits(format!("the Secret {name} is not there yet")))?;
+        let version = secret.resource_version();
+        if let Some(cached) = self.lock().get_mut(&key)
+            && cached.cluster == cluster
+            && cached.version == version
+        {
+            cached.checked = Instant::now();
+            return Ok(cached.client.clone());
+        }
+        let client = admin_from(&secret)?;
+        let cached = CachedAdmin {
+            cluster,
+            version,
+            checked: Instant::now(),
+            client: client.clone(),
+        };
+        self.lock().insert(key, cached);
+        Ok(client)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), CachedAdmin>> {
+        self.admins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn admin_from(secret: &Secret) -> Result<AdminClient, Error> {
+    let name = secret.name_any();
+    let entry = |key: &str| {
+        secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(key))
+            .map(|bytes| bytes.0.clone())
+            .ok_or_else(|| Error::Waits(format!("the Secret {name} has no {key} yet")))
+    };
+    let cluster_id = secret
+        .labels()
+        .get(LABEL_CLUSTER_ID)
+        .ok_or_else(|| Error::Waits(format!("the Secret {name} has no label {LABEL_CLUSTER_ID} yet")))?;
+    let material = AdminTls {
+        ca_pem: entry("ca.crt")?,
+        cert_pem: entry("tls.crt")?,
+        key_pem: entry("tls.key")?,
+    };
+    AdminClient::new(&material, cluster_id).map_err(Error::member(format!("use the certificate of Secret {name}")))
+}
+
+/// None while the pod has no address, or is past its end.
+fn member_port(pod: &Arc<Pod>) -> Option<MemberPort> {
+    let status = pod.status.as_ref()?;
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let address: IpAddr = status.pod_ip.as_deref()?.parse().ok()?;
+    Some((pod.name_any(), SocketAddr::new(address, PORT_ADMIN), is_ready(pod)))
+}
+
+/// Whether a pod is ready.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    pod.status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}

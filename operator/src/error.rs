@@ -1,0 +1,152 @@
+//! What stops a reconciliation, and what its kind means for the next one.
+//!
+//! In: errors of the API server, of members and of certificates. Out: an [`Error`] whose [`Kind`] decides when to try again and whether a
+//! person is told. Absent: the conditions, which each controller writes itself.
+
+use std::time::Duration;
+
+use kvfleet_client::admin;
+
+/// What stops a reconciliation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or could not be reached.
+    #[error("cannot {what}")]
+    Kubernetes {
+        /// What was tried, such as `apply Service storage/prod`.
+        what: String,
+        /// Why not.
+        source: Box<kube::Error>,
+    },
+    /// A member refused or could not be reached.
+    #[error("cannot {what}")]
+    Member {
+        /// What was tried, such as `put the settings at prod-s0-0`.
+        what: String,
+        /// Why not.
+        source: Box<admin::Error>,
+    },
+    /// An object of a wanted name is someone else's.
+    #[error("{kind} {name} exists and is not this object's: delete or rename it, and it will be made")]
+    NotOwned {
+        /// The kind.
+        kind: String,
+        /// The name.
+        name: String,
+    },
+    /// Something must come first, and its coming triggers the next attempt or a poll finds it.
+    #[error("{0}")]
+    Waits(String),
+    /// A Secret that cannot be made anew is lost or unusable.
+    #[error("the Secret {name} {problem}: {remedy}")]
+    SecretLost {
+        /// The Secret.
+        name: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The spec holds a value that cannot work.
+    #[error("{field}: {problem}")]
+    InvalidSpec {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+    /// A key or a certificate cannot be made.
+    #[error("cannot make {what}: {reason}")]
+    Certificate {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// What an error means for the next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It may pass by itself: soon again, and nobody is told.
+    Transient,
+    /// The object has changed since it was read: at once again.
+    Conflict,
+    /// Something must come first: again at a calm pace.
+    Waits,
+    /// A person has to act: they are told, and it is tried again rarely.
+    Refused,
+}
+
+impl Error {
+    /// Wraps an error of the API server.
+    pub fn kubernetes(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let what = what.into();
+        move |source| Error::Kubernetes {
+            what,
+            source: Box::new(source),
+        }
+    }
+
+    /// Wraps an error of a member.
+    pub fn member(what: impl Into<String>) -> impl FnOnce(admin::Error) -> Self {
+        let what = what.into();
+        move |source| Error::Member {
+            what,
+            source: Box::new(source),
+        }
+    }
+
+    /// What it means for the next attempt.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Kubernetes { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => match status.code {
+                    409 => Kind::Conflict,
+                    // A RoleBinding takes a moment to reach the authorizer, and a new object to reach the admission policies.
+                    403 => Kind::Transient,
+                    422 if status.message.contains("no params found") => Kind::Transient,
+                    429 | 500.. => Kind::Transient,
+                    404 => Kind::Waits,
+                    _ => Kind::Refused,
+                },
+                _ => Kind::Transient,
+            },
+            Error::Member { source, .. } if source.is_retryable() => Kind::Transient,
+            Error::Member { .. } => Kind::Waits,
+            Error::Waits(_) => Kind::Waits,
+            Error::NotOwned { .. } | Error::SecretLost { .. } | Error::InvalidSpec { .. } | Error::Certificate { .. } => Kind::Refused,
+        }
+    }
+
+    /// When to try again, given how often it has failed in a row.
+    #[must_use]
+    pub fn retry_after(&self, failures: u32) -> Duration {
+        match self.kind() {
+            Kind::Conflict => Duration::from_millis(50),
+            Kind::Transient => Duration::from_millis(100)
+                .saturating_mul(1 << failures.min(7))
+                .min(Duration::from_secs(10)),
+            Kind::Waits => Duration::from_secs(2),
+            Kind::Refused => Duration::from_secs(15),
+        }
+    }
+}
+
+/// An error with all its causes, for a log line or a condition.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some foreign errors repeat their cause in their own text.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

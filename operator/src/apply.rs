@@ -90,7 +90,10 @@ where
 
     annotate(&mut desired, &hash);
     let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
-    let live = api.get_opt(&name).await.map_err(Error::kubernetes(format!("read {kind} {namespace}/{name}")))?;
+    let live = api
+        .get_opt(&name)
+        .await
+        .map_err(Error::kubernetes(format!("read {kind} {namespace}/{name}")))?;
     if let Some(live) = live {
         if !is_ours(live.meta(), &desired) {
             return Err(Error::NotOwned { kind, name });
@@ -130,7 +133,9 @@ fn to_value<K: Serialize>(object: &K, what: &str) -> Result<Value, Error> {
 
 fn annotate(desired: &mut Value, hash: &str) {
     if let Some(metadata) = desired.pointer_mut("/metadata").and_then(Value::as_object_mut) {
-        let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        let annotations = metadata
+            .entry("annotations")
+            .or_insert_with(|| Value::Object(serde_json::Map::new()));
         if let Some(annotations) = annotations.as_object_mut() {
             annotations.insert(ANNOTATION_APPLIED.to_owned(), Value::from(hash));
         }
@@ -215,7 +220,11 @@ mod tests {
         };
         let desired = json!({ "metadata": { "ownerReferences": [{ "uid": "u", "controller": true }] } });
         assert!(is_ours(&meta(vec![owner("u", Some(true))]), &desired));
-        for foreign in [meta(vec![owner("v", Some(true))]), meta(vec![owner("u", None)]), ObjectMeta::default()] {
+        for foreign in [
+            meta(vec![owner("v", Some(true))]),
+            meta(vec![owner("u", None)]),
+            ObjectMeta::default(),
+        ] {
             assert!(!is_ours(&foreign, &desired));
         }
     }

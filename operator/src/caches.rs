@@ -130,7 +130,8 @@ impl Caches {
     pub fn pods(&self, namespace: &str, cluster: &str) -> Vec<Arc<Pod>> {
         let mut pods = self.stores(namespace).map_or_else(Vec::new, |stores| {
             stores.pods.state_filter(|pod| {
-                pod.namespace().as_deref() == Some(namespace) && pod.labels().get(LABEL_INSTANCE).is_some_and(|instance| instance == cluster)
+                pod.namespace().as_deref() == Some(namespace)
+                    && pod.labels().get(LABEL_INSTANCE).is_some_and(|instance| instance == cluster)
             })
         });
         pods.sort_by_key(|pod| pod.name_any());
@@ -140,13 +141,15 @@ impl Caches {
     /// The metadata of a cluster's ConfigMaps.
     #[must_use]
     pub fn config_maps(&self, namespace: &str, cluster: &str) -> Vec<Arc<PartialObjectMeta<ConfigMap>>> {
-        self.stores(namespace).map_or_else(Vec::new, |stores| of_cluster(&stores.config_maps, namespace, cluster))
+        self.stores(namespace)
+            .map_or_else(Vec::new, |stores| of_cluster(&stores.config_maps, namespace, cluster))
     }
 
     /// The metadata of a cluster's volume claims.
     #[must_use]
     pub fn claims(&self, namespace: &str, cluster: &str) -> Vec<Arc<PartialObjectMeta<PersistentVolumeClaim>>> {
-        self.stores(namespace).map_or_else(Vec::new, |stores| of_cluster(&stores.claims, namespace, cluster))
+        self.stores(namespace)
+            .map_or_else(Vec::new, |stores| of_cluster(&stores.claims, namespace, cluster))
     }
 
     /// The version of an object, if its kind is kept here and it is known.
@@ -254,7 +257,9 @@ fn metadata<K>(api: Api<PartialObjectMeta<K>>, config: &watcher::Config) -> (Sto
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    follow(api, config, |object: &mut PartialObjectMeta<K>| object.metadata.managed_fields = None)
+    follow(api, config, |object: &mut PartialObjectMeta<K>| {
+        object.metadata.managed_fields = None
+    })
 }
 
 fn follow<K>(api: Api<K>, config: &watcher::Config, trim: fn(&mut K)) -> (Store<K>, Triggers)

@@ -221,8 +221,14 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_named() {
         for (flags, text) in [
-            (&["--node-image", "localhost:5000/kvnode"][..], "--node-image is `localhost:5000/kvnode`"),
-            (&["--node-image", "kvnode:1", "--node-image-pull-policy", "Maybe"][..], "--node-image-pull-policy"),
+            (
+                &["--node-image", "localhost:5000/kvnode"][..],
+                "--node-image is `localhost:5000/kvnode`",
+            ),
+            (
+                &["--node-image", "kvnode:1", "--node-image-pull-policy", "Maybe"][..],
+                "--node-image-pull-policy",
+            ),
         ] {
             let error = parse(flags).unwrap_err().to_string();
             assert!(error.starts_with(text), "{error}");

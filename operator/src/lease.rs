@@ -144,7 +144,10 @@ impl Holder {
         loop {
             tokio::time::sleep(RENEW).await;
             loop {
-                let remaining = self.guard.lock().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+                let remaining = self
+                    .guard
+                    .lock()
+                    .map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
                 match tokio::time::timeout(remaining, self.attempt()).await {
                     Ok(Ok(None)) => break,
                     Ok(Ok(Some(holder))) => {

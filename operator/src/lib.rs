@@ -10,3 +10,6 @@ pub mod context;
 pub mod error;
 pub mod hash;
 pub mod lease;
+pub mod lift_finalizers;
+pub mod tenant;
+pub mod token;

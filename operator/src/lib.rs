@@ -1,6 +1,6 @@
 //! The operator of kvfleet: reconciles `KvCluster` and `Tenant`.
 //!
-//! In: the configuration and the API server's objects. Out: objects, formed groups, placed tenants, honest status. [`cluster`] and `tenant`
+//! In: the configuration and the API server's objects. Out: objects, formed groups, placed tenants, honest status. [`cluster`] and [`tenant`]
 //! are the two controllers; [`lease`] makes one replica the active one. Absent: the data path, which goes on without an operator.
 
 pub mod apply;
@@ -13,7 +13,10 @@ pub mod error;
 pub mod hash;
 pub mod health;
 pub mod lease;
+pub mod lift_finalizers;
 pub mod logging;
+pub mod tenant;
+pub mod token;
 
 use std::sync::Arc;
 
@@ -81,6 +84,7 @@ pub async fn run(config: Config, kubernetes: kube::Config, shutdown: impl Future
     let result = tokio::select! {
         error = holder.keep() => Err(RunError::Lease(error)),
         () = cluster::run(Arc::clone(&context), feeds) => Err(RunError::Ended),
+        () = tenant::run(context) => Err(RunError::Ended),
         () = &mut shutdown => Ok(()),
     };
     holder.release().await;

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use kvfleet_operator::{
     config::{Arguments, Command, Config},
-    logging, run,
+    lift_finalizers, logging, run,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,7 +30,11 @@ async fn main() -> anyhow::Result<()> {
         .context("there is no way to an API server: run in a pod, or set KUBECONFIG")?;
     match command.unwrap_or(Command::Run) {
         Command::Run => run(Config::new(common, arguments)?, kubernetes, shutdown).await?,
-        Command::LiftFinalizers => anyhow::bail!("lift-finalizers is not part of this build"),
+        Command::LiftFinalizers => {
+            let client = kube::Client::try_from(kubernetes)?;
+            let lifted = lift_finalizers::run(&client, &common.watch_namespaces).await?;
+            tracing::info!(lifted, "no Tenant waits for the operator any more");
+        }
     }
     Ok(())
 }

@@ -1,0 +1,217 @@
+//! The controller of Tenants.
+//!
+//! In: Tenants, their clusters, their Secrets, and what members hold. Out: a place in the cluster's log, a Secret with credentials, honest
+//! status. A reconciliation is five steps: fetch, validate, place (build and apply in the cluster's log), apply, status. Absent: the data
+//! path: a Tenant that is placed is served without an operator.
+
+pub mod apply;
+pub mod build;
+pub mod cleanup;
+pub mod desk;
+pub mod fetch;
+pub mod finalizer;
+pub mod members;
+pub mod place;
+pub mod resolve;
+pub mod secrets;
+pub mod status;
+pub mod survey;
+pub mod validate;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, TryStreamExt, channel::mpsc, future};
+use kube::runtime::{
+    Controller, WatchStreamExt,
+    controller::{self, Action},
+    events::EventType,
+    reflector::{self, ObjectRef},
+    watcher::{self, watcher},
+};
+use kvfleet_crds::{KvCluster, Tenant};
+
+use crate::{
+    caches::Scope,
+    context::{Context, Error, Kind},
+    error::chain,
+};
+use apply::CredentialsState;
+use desk::{Channels, Desk};
+use fetch::Group;
+use place::Placement;
+use status::{Acceptance, Progress, Report};
+
+/// How many Tenants are worked on at a time: a thousand that are applied together wait for members, not for the processor.
+const CONCURRENCY: u16 = 32;
+/// What is watched needs no second look; this is for what is not thought of.
+const CALM: Duration = Duration::from_secs(300);
+/// While a member is behind or the key that signs is not there.
+const SOON: Duration = Duration::from_millis(500);
+/// While a cluster cannot be asked: that it is available again is watched.
+const PATIENTLY: Duration = Duration::from_secs(1);
+/// While a person has to act: most of what they can do is watched.
+const RARELY: Duration = Duration::from_secs(15);
+
+/// Reconciles all Tenants for as long as it is polled.
+pub async fn run(context: Arc<Context>) {
+    let scopes = Scope::of(&context.config.watch_namespaces);
+    future::join_all(scopes.into_iter().map(|scope| work(context.clone(), scope))).await;
+}
+
+/// One scope is complete in itself: a Tenant's cluster and Secret are in its own namespace.
+async fn work(context: Arc<Context>, scope: Scope) {
+    let (tenants, tenant_writer) = reflector::store();
+    let (clusters, cluster_writer) = reflector::store();
+    let (tenant_sender, triggers) = mpsc::unbounded();
+    let (survey_sender, surveys) = mpsc::unbounded();
+    let (secret_sender, secret_namespaces) = mpsc::unbounded();
+    let channels = Channels {
+        tenants: tenant_sender,
+        surveys: survey_sender,
+        secrets: secret_sender,
+    };
+    let desk = Arc::new(Desk::new(context.clone(), tenants.clone(), clusters, channels));
+
+    let for_gone = desk.clone();
+    let watched = watcher(scope.api::<Tenant>(&context.client), watcher::Config::default())
+        .default_backoff()
+        .modify(|tenant: &mut Tenant| tenant.metadata.managed_fields = None)
+        .reflect(tenant_writer)
+        .inspect_ok(move |event| {
+            if let watcher::Event::Delete(tenant) = event {
+                for_gone.tenant_gone(tenant);
+            }
+        })
+        .applied_objects();
+    let clusters = watcher(scope.api::<KvCluster>(&context.client), watcher::Config::default())
+        .default_backoff()
+        .modify(|cluster: &mut KvCluster| cluster.metadata.managed_fields = None)
+        .reflect(cluster_writer)
+        .touched_objects()
+        .for_each(|cluster| {
+            match cluster {
+                Ok(cluster) => desk.cluster_changed(&cluster),
+                Err(error) => tracing::warn!(error = %chain(&error), "the watch of KvClusters broke and is begun again"),
+            }
+            future::ready(())
+        });
+    let controller = Controller::for_stream(watched, tenants)
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(triggers)
+        .run(reconcile_counted, retry, desk.clone())
+        .for_each(|outcome| {
+            match outcome {
+                // The Tenant went while it was waiting for its turn.
+                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+                // Told where it happened.
+                Err(controller::Error::ReconcilerFailed(..)) => {}
+                Err(error) => tracing::warn!(error = %chain(&error), "the watch of Tenants broke and is begun again"),
+            }
+            future::ready(())
+        });
+    future::join4(
+        controller,
+        clusters,
+        survey::run(&desk, surveys),
+        secrets::run(&desk, secret_namespaces),
+    )
+    .await;
+}
+
+async fn reconcile_counted(tenant: Arc<Tenant>, desk: Arc<Desk>) -> Result<Action, Error> {
+    let result = reconcile(&tenant, &desk).await;
+    if result.is_ok() {
+        desk.forget_failures(&ObjectRef::from_obj(&*tenant));
+    }
+    result
+}
+
+fn retry(tenant: Arc<Tenant>, error: &Error, desk: Arc<Desk>) -> Action {
+    let failures = desk.count_failure(ObjectRef::from_obj(&*tenant));
+    let owner = validate::owner(&tenant);
+    match error.kind() {
+        // What passes by itself is worth a line only when it does not.
+        Kind::Conflict | Kind::Transient if failures < 5 => tracing::debug!(tenant = owner, error = %chain(error), "again"),
+        Kind::Conflict | Kind::Transient | Kind::Waits | Kind::Refused => {
+            tracing::warn!(tenant = owner, error = %chain(error), "not reconciled");
+        }
+    }
+    Action::requeue(error.retry_after(failures))
+}
+
+async fn reconcile(tenant: &Tenant, desk: &Desk) -> Result<Action, Error> {
+    // No cluster is missing before all are known. The error says that the watch is gone, and everything ends with it.
+    let _ = desk.clusters.wait_until_ready().await;
+    if tenant.metadata.deletion_timestamp.is_some() {
+        return cleanup::clean_up(desk, tenant).await;
+    }
+    let fetched = fetch::fetch(desk, tenant).await;
+    let stored = fetched.group.stored_for(tenant);
+    let verdict = validate::validate(tenant, fetched.cluster.as_deref(), &fetched.rivals, stored.is_some());
+    cleanup::prepare(desk, tenant).await?;
+
+    let mut over_quota = false;
+    let (acceptance, progress, placed) = match (verdict, &fetched.cluster, &fetched.group) {
+        // What was accepted last stays in force.
+        (Err(rejection), _, _) => (Acceptance::Rejected(rejection), Progress::NotPlaced, stored.cloned().map(Box::new)),
+        (Ok(_), None, _) => (Acceptance::Unknown("there is no cluster".to_owned()), Progress::NotPlaced, None),
+        (Ok(_), Some(_), Group::Unreachable(why)) => (Acceptance::Unknown(why.clone()), Progress::NotPlaced, None),
+        (Ok(validated), Some(cluster), Group::Reached { members, stored }) => {
+            match place::place(desk, tenant, cluster, &validated, members, stored.as_ref()).await? {
+                Placement::Refused(rejection) => (Acceptance::Rejected(rejection), Progress::NotPlaced, None),
+                Placement::Unsettled(why) => (Acceptance::Unknown(why), Progress::NotPlaced, None),
+                Placement::Placed {
+                    status,
+                    behind,
+                    over_quota: over,
+                } => {
+                    over_quota = over;
+                    let progress = if behind.is_empty() {
+                        Progress::InForce
+                    } else {
+                        Progress::Behind(behind)
+                    };
+                    (Acceptance::Accepted, progress, Some(status))
+                }
+            }
+        }
+    };
+    let credentials = match (&placed, &fetched.cluster) {
+        (Some(placed), Some(cluster)) => apply::credentials(desk, tenant, cluster, placed).await?,
+        _ => keep_credentials(tenant),
+    };
+    let report = Report {
+        acceptance,
+        placed,
+        progress,
+        credentials,
+    };
+    status::write(desk, tenant, &report).await?;
+    if over_quota {
+        let note = "the quota is below what is in use: nothing is deleted, but no write that grows the tenant is let in".to_owned();
+        desk.context
+            .event(tenant, EventType::Warning, "QuotaBelowUse", "Reconcile", note)
+            .await;
+    }
+    Ok(Action::requeue(next_look(&report)))
+}
+
+/// Nothing is known of the Secret while the cluster cannot be asked: what was written is still what it should be.
+fn keep_credentials(tenant: &Tenant) -> CredentialsState {
+    let written = tenant.status.as_ref().and_then(|status| status.credentials_secret.as_deref());
+    if written == Some(validate::secret_name(tenant).as_str()) {
+        CredentialsState::Written
+    } else {
+        CredentialsState::Pending("the Secret is written once the cluster has taken the tenant".to_owned())
+    }
+}
+
+fn next_look(report: &Report) -> Duration {
+    match (&report.acceptance, &report.progress, &report.credentials) {
+        (Acceptance::Unknown(_), _, _) => PATIENTLY,
+        (Acceptance::Accepted, Progress::Behind(_) | Progress::NotPlaced, _) => SOON,
+        (Acceptance::Accepted, Progress::InForce, CredentialsState::Pending(_)) => SOON,
+        (Acceptance::Rejected(_), _, _) | (_, _, CredentialsState::NotOwned(_)) => RARELY,
+        (Acceptance::Accepted, Progress::InForce, CredentialsState::Written) => CALM,
+    }
+}

@@ -1,0 +1,277 @@
+//! What the steps of a Tenant's reconciliation share: the caches of one scope, and what has been found out and need not be asked again.
+//!
+//! In: the watches. Out: lookups. Everything here can be lost: it is found out again. Absent: any decision.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::channel::mpsc::UnboundedSender;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
+use kvfleet_crds::{
+    KvCluster, Tenant,
+    conditions::{ConditionType, find},
+    names::ClusterNames,
+};
+
+use super::validate::tenant_name;
+use crate::{
+    context::{Context, Error},
+    token::Signer,
+};
+
+/// How long a signing key is taken from memory before its Secret is looked at again.
+const RECHECK: Duration = Duration::from_secs(10);
+/// The least time between two writes of a Tenant's usage.
+const USAGE_PERIOD: Duration = Duration::from_secs(30);
+
+/// A KvCluster by namespace and name.
+pub type ClusterKey = (String, String);
+
+/// Where the desk sends word.
+pub struct Channels {
+    /// Tenants to be looked at.
+    pub tenants: UnboundedSender<ObjectRef<Tenant>>,
+    /// Clusters to be surveyed.
+    pub surveys: UnboundedSender<ClusterKey>,
+    /// Namespaces whose Secrets are to be watched.
+    pub secrets: UnboundedSender<String>,
+}
+
+/// What the steps share.
+pub struct Desk {
+    /// What both controllers share.
+    pub context: Arc<Context>,
+    /// All Tenants of the scope.
+    pub tenants: Store<Tenant>,
+    /// All KvClusters of the scope.
+    pub clusters: Store<KvCluster>,
+    channels: Channels,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    bound: HashSet<String>,
+    watched: HashSet<String>,
+    signers: HashMap<ClusterKey, (Option<String>, Instant, Arc<Signer>)>,
+    /// By cluster id: up to which revision every member has applied.
+    in_force: HashMap<String, u64>,
+    seen: HashMap<ClusterKey, Sight>,
+    usage_written: HashMap<String, Instant>,
+    failures: HashMap<ObjectRef<Tenant>, u32>,
+}
+
+/// What of a cluster concerns its Tenants.
+#[derive(PartialEq, Eq)]
+struct Sight {
+    is_there: bool,
+    uid: Option<String>,
+    generation: Option<i64>,
+    is_going: bool,
+    cluster_id: Option<String>,
+    available: Option<String>,
+}
+
+impl Desk {
+    /// With stores that are filled elsewhere.
+    #[must_use]
+    pub fn new(context: Arc<Context>, tenants: Store<Tenant>, clusters: Store<KvCluster>, channels: Channels) -> Self {
+        Desk {
+            context,
+            tenants,
+            clusters,
+            channels,
+            known: Mutex::default(),
+        }
+    }
+
+    /// A KvCluster.
+    #[must_use]
+    pub fn cluster(&self, namespace: &str, name: &str) -> Option<Arc<KvCluster>> {
+        self.clusters.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// The Tenants of a cluster.
+    #[must_use]
+    pub fn tenants_of(&self, namespace: &str, cluster: &str) -> Vec<Arc<Tenant>> {
+        self.tenants
+            .state_filter(|tenant| tenant.namespace().as_deref() == Some(namespace) && tenant.spec.cluster_ref.name == cluster)
+    }
+
+    /// Other Tenants of the same cluster with the same name.
+    #[must_use]
+    pub fn rivals(&self, tenant: &Tenant) -> Vec<Arc<Tenant>> {
+        let name = tenant_name(tenant);
+        self.tenants.state_filter(|other| {
+            other.namespace() == tenant.namespace()
+                && other.spec.cluster_ref == tenant.spec.cluster_ref
+                && other.uid() != tenant.uid()
+                && tenant_name(other) == name
+        })
+    }
+
+    /// Has a Tenant looked at.
+    pub fn trigger(&self, tenant: ObjectRef<Tenant>) {
+        // A closed channel says that the controller is ending.
+        let _ = self.channels.tenants.unbounded_send(tenant);
+    }
+
+    /// A KvCluster has changed, or gone: if it concerns its Tenants, they are looked at.
+    pub fn cluster_changed(&self, cluster: &KvCluster) {
+        let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+        let sight = Sight::of(self.cluster(&key.0, &key.1).as_deref());
+        let is_seen = {
+            let mut known = self.lock();
+            let is_seen = known.seen.get(&key) == Some(&sight);
+            if !is_seen {
+                known.signers.remove(&key);
+                if sight.is_there {
+                    known.seen.insert(key.clone(), sight);
+                } else {
+                    known.seen.remove(&key);
+                }
+            }
+            is_seen
+        };
+        if !is_seen {
+            for tenant in self.tenants_of(&key.0, &key.1) {
+                self.trigger(ObjectRef::from_obj(&*tenant));
+            }
+            let _ = self.channels.surveys.unbounded_send(key);
+        }
+    }
+
+    /// A Tenant is gone: its cluster shall release it, and others may want its name.
+    pub fn tenant_gone(&self, tenant: &Tenant) {
+        let mut known = self.lock();
+        known.usage_written.remove(&tenant.uid().unwrap_or_default());
+        known.failures.remove(&ObjectRef::from_obj(tenant));
+        drop(known);
+        let key = (tenant.namespace().unwrap_or_default(), tenant.spec.cluster_ref.name.clone());
+        let _ = self.channels.surveys.unbounded_send(key);
+    }
+
+    /// The key that signs a cluster's tokens.
+    ///
+    /// # Errors
+    /// [`Error::Waits`] while its Secret is not there; [`Error::Certificate`] when it holds no key; [`Error::Kubernetes`].
+    pub async fn signer(&self, cluster: &KvCluster) -> Result<Arc<Signer>, Error> {
+        let namespace = cluster.namespace().unwrap_or_default();
+        let key = (namespace.clone(), cluster.name_any());
+        if let Some((uid, checked, signer)) = self.lock().signers.get(&key)
+            && *uid == cluster.uid()
+            && checked.elapsed() < RECHECK
+        {
+            return Ok(signer.clone());
+        }
+        let name = ClusterNames::new(&key.1).jwt_secret();
+        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), &namespace);
+        let secret = api
+            .get_opt(&name)
+            .await
+            .map_err(Error::kubernetes(format!("read Secret {namespace}/{name}")))?
+            .ok_or_else(|| Error::Waits(format!("the Secret {name} is not there yet")))?;
+        let pem = secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get("signing-key.pem"))
+            .ok_or_else(|| Error::Waits(format!("the Secret {name} has no signing-key.pem yet")))?;
+        let signer = Arc::new(Signer::from_pem(&String::from_utf8_lossy(&pem.0))?);
+        self.lock().signers.insert(key, (cluster.uid(), Instant::now(), signer.clone()));
+        Ok(signer)
+    }
+
+    /// Whether the operator may work with Secrets in a namespace, as far as is known.
+    #[must_use]
+    pub fn is_bound(&self, namespace: &str) -> bool {
+        self.lock().bound.contains(namespace)
+    }
+
+    /// It may; from now on they are watched.
+    pub fn set_bound(&self, namespace: &str) {
+        let mut known = self.lock();
+        known.bound.insert(namespace.to_owned());
+        if known.watched.insert(namespace.to_owned()) {
+            let _ = self.channels.secrets.unbounded_send(namespace.to_owned());
+        }
+    }
+
+    /// It was denied.
+    pub fn forget_binding(&self, namespace: &str) {
+        self.lock().bound.remove(namespace);
+    }
+
+    /// Whether every member of a cluster is known to have applied a revision.
+    #[must_use]
+    pub fn is_in_force(&self, cluster: &KvCluster, revision: u64) -> bool {
+        cluster_id(cluster).is_some_and(|id| self.lock().in_force.get(id).is_some_and(|applied| *applied >= revision))
+    }
+
+    /// Every member of a cluster has applied a revision.
+    pub fn set_in_force(&self, cluster: &KvCluster, revision: u64) {
+        if let Some(id) = cluster_id(cluster) {
+            let mut known = self.lock();
+            let applied = known.in_force.entry(id.to_owned()).or_default();
+            *applied = revision.max(*applied);
+        }
+    }
+
+    /// Whether a Tenant's usage may be written again.
+    #[must_use]
+    pub fn is_usage_due(&self, uid: &str) -> bool {
+        self.lock()
+            .usage_written
+            .get(uid)
+            .is_none_or(|written| written.elapsed() >= USAGE_PERIOD)
+    }
+
+    /// A Tenant's usage was written.
+    pub fn set_usage_written(&self, uid: &str) {
+        self.lock().usage_written.insert(uid.to_owned(), Instant::now());
+    }
+
+    /// Counts a failure in a row, beginning with 0.
+    #[must_use]
+    pub fn count_failure(&self, tenant: ObjectRef<Tenant>) -> u32 {
+        let mut known = self.lock();
+        let failures = known.failures.entry(tenant).or_default();
+        let before = *failures;
+        *failures = before.saturating_add(1);
+        before
+    }
+
+    /// The row is over.
+    pub fn forget_failures(&self, tenant: &ObjectRef<Tenant>) {
+        self.lock().failures.remove(tenant);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sight {
+    fn of(cluster: Option<&KvCluster>) -> Self {
+        let status = cluster.and_then(|cluster| cluster.status.as_ref());
+        let available = status.and_then(|status| find(&status.conditions, ConditionType::AVAILABLE));
+        Sight {
+            is_there: cluster.is_some(),
+            uid: cluster.and_then(ResourceExt::uid),
+            generation: cluster.and_then(|cluster| cluster.metadata.generation),
+            is_going: cluster.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_some()),
+            cluster_id: status.and_then(|status| status.cluster_id.clone()),
+            available: available.map(|condition| condition.status.clone()),
+        }
+    }
+}
+
+fn cluster_id(cluster: &KvCluster) -> Option<&str> {
+    cluster.status.as_ref()?.cluster_id.as_deref()
+}

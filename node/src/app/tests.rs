@@ -85,6 +85,11 @@ impl Member {
         self.app.group.propose(command, Instant::now() + LIMIT).await.unwrap()
     }
 
+    /// Takes the member out of its group; its port stays.
+    pub(crate) async fn stop(&self) {
+        self.app.group.shutdown().await;
+    }
+
     /// Creates or changes a tenant; `generation` is that of its credentials, too.
     pub(crate) async fn tenant(&self, name: &str, generation: u64, limits: TenantLimits) -> TenantStatus {
         let config = TenantConfig {

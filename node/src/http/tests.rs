@@ -64,6 +64,7 @@ pub(super) struct Client {
     pub(super) member: Member,
     pub(super) router: Router,
     pub(super) token: String,
+    pub(super) requests: Requests,
 }
 
 impl Client {
@@ -75,12 +76,18 @@ impl Client {
         let member = Member::start().await;
         let acme = member.tenant("acme", 1, limits).await;
         let token = member.token(&acme);
+        let requests = Requests::new();
         let router = router(Port {
             app: member.app.clone(),
             auth: member.auth.clone(),
-            requests: Requests::new(),
+            requests: requests.clone(),
         });
-        Client { member, router, token }
+        Client {
+            member,
+            router,
+            token,
+            requests,
+        }
     }
 
     /// Any request.

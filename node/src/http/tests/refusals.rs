@@ -1,6 +1,7 @@
 //! Requests that are wrong in form.
 
 use axum::body::Body;
+use kvfleet_api::error::Outcome;
 
 use super::*;
 
@@ -57,13 +58,16 @@ async fn paths_and_methods() {
     }
 }
 
+/// Method, path, headers, and what the problem must point at.
+type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static str);
+
 /// covers row 44
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_obeyed_is_refused_by_name() {
     let client = Client::new().await;
     assert_eq!(client.put("a", "1").await.status, 201);
     let before = client.used().await;
-    let cases: &[(&str, &str, &[(&str, &str)], &str)] = &[
+    let cases: &[Case] = &[
         ("PUT", "keys/a?tll=1s", &[], "tll"),
         ("PUT", "keys/a?ack=all", &[], "ack"),
         ("PUT", "keys/a?timestamp=1", &[], "timestamp"),
@@ -130,4 +134,41 @@ async fn heads_have_limits() {
     let many = "x".repeat(40_000);
     let large = client.call("GET", "keys/a", &[("x-large", &many)], Body::empty()).await.problem();
     assert_eq!((large.status, large.code), (431, Code::RequestTooLarge));
+}
+
+/// A member that leaves its group says so at once, and that nothing was done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_closing_answers() {
+    let client = Client::new().await;
+    assert_eq!(client.put("a", "1").await.status, 201);
+    client.member.stop().await;
+    let put = client.put("a", "2").await.problem();
+    assert_eq!(
+        (put.status, put.code, put.outcome),
+        (503, Code::Draining, Some(Outcome::NotApplied))
+    );
+    assert!(put.retryable);
+    assert_eq!(client.get("a").await.refused(), (503, Code::Draining));
+    assert_eq!(client.get("a?consistency=any").await.refused(), (503, Code::Draining));
+}
+
+/// covers row 25
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_counted_by_route_and_code() {
+    let client = Client::new().await;
+    client.put("a", "1").await;
+    client.get("b").await;
+    client.request(&client.token, "GET", "/nowhere", &[], Body::empty()).await;
+    let registry = crate::metrics::registry(&client.requests, std::sync::Arc::new(|| None));
+    let text = crate::metrics::exposition(&registry).unwrap();
+    for labels in [
+        r#"route="/api/v1/tenants/{tenant}/keys/{key}",method="PUT",status="201",code="""#,
+        r#"route="/api/v1/tenants/{tenant}/keys/{key}",method="GET",status="404",code="key-not-found""#,
+        r#"route="unmatched",method="GET",status="404",code="route-not-found""#,
+    ] {
+        assert!(
+            text.contains(&format!("kvfleet_http_requests_total{{{labels}}} 1")),
+            "{labels} in:\n{text}"
+        );
+    }
 }

@@ -126,7 +126,8 @@ struct Tag {
 impl Tag {
     /// A weak tag never satisfies a strong comparison.
     fn strong_revision(&self) -> Option<u64> {
-        self.revision.filter(|_| !self.weak)
+        // No record has revision 0: in a condition it would mean "absent", which an entity tag never does.
+        self.revision.filter(|revision| !self.weak && *revision != 0)
     }
 }
 
@@ -184,6 +185,8 @@ mod tests {
             (&[("kv-if-revision", "7")], Some(Condition::Revision(7))),
             (&[("kv-if-revision", "7"), ("if-match", "\"7\"")], Some(Condition::Revision(7))),
             (&[("kv-if-revision", "0"), ("if-none-match", "*")], Some(Condition::Absent)),
+            // Absent records are not at revision 0 for If-Match: it fails, whatever is there.
+            (&[("if-match", "\"0\"")], Some(Condition::Revision(NO_REVISION))),
             (&[("kv-if-revision", "7"), ("if-match", "\"8\"")], None),
             (&[("if-match", "*"), ("if-none-match", "*")], None),
             (&[("if-match", "\"1\", \"2\"")], None),

@@ -62,6 +62,17 @@ pub(super) async fn handle(State(port): State<Port>, request: Request) -> Respon
                     status,
                     "request failed"
                 );
+            } else if matches!(code, Code::KeyNotFound | Code::PreconditionFailed) {
+                // What a program asks for on purpose: a cache miss is no event.
+                tracing::debug!(
+                    tenant,
+                    code = code.as_str(),
+                    trace_id,
+                    method,
+                    route = label,
+                    status,
+                    "request refused"
+                );
             } else {
                 tracing::info!(
                     tenant,

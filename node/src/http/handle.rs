@@ -38,7 +38,7 @@ pub(super) async fn handle(State(port): State<Port>, request: Request) -> Respon
     let route = Route::parse(head.uri.path());
     let (label, tenant) = route
         .as_ref()
-        .map_or(("", String::new()), |route| (route.label(), route.tenant().to_owned()));
+        .map_or(("unmatched", String::new()), |route| (route.label(), route.tenant().to_owned()));
     let allow = route.as_ref().ok().map(|route| route.resource.allow());
 
     let mut call = Call::new(port, head, body, trace);

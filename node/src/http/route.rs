@@ -8,6 +8,9 @@ use crate::problem::Failure;
 
 const ROOT: &str = "/api/v1/";
 
+/// The longest name of a tenant.
+const LONGEST_NAME: usize = 63;
+
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
@@ -64,8 +67,12 @@ impl Route {
             "usage" => Resource::Usage,
             _ => Resource::Key(rest.strip_prefix("keys/").ok_or_else(not_found)?.to_owned()),
         };
-        // A name that cannot be decoded is no tenant's, and looks like any other that is not the caller's.
-        let tenant = key::decode(tenant).unwrap_or_default();
+        // A name that cannot be decoded, or is longer than a DNS label, is no tenant's; it looks like any other that is not the caller's,
+        // and is not worth a place in the log.
+        let tenant = key::decode(tenant)
+            .ok()
+            .filter(|name| name.len() <= LONGEST_NAME)
+            .unwrap_or_default();
         Ok(Route { resource, tenant })
     }
 

@@ -222,5 +222,9 @@ fn sigterm_on_the_leader_under_load_fails_no_request() {
     for key in seen.iter().flat_map(|seen| &seen.keys).step_by(17) {
         assert_eq!(cluster.call(other, "GET", key, "").expect("an answer").status, 200, "{key} is gone");
     }
-    assert!(cluster.log_of(leader).contains("leadership handed over"), "{}", cluster.log_of(leader));
+    assert!(
+        cluster.log_of(leader).contains("leadership handed over"),
+        "{}",
+        cluster.log_of(leader)
+    );
 }

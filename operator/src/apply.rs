@@ -182,9 +182,10 @@ fn controller(desired: &Value) -> Option<&Value> {
 /// Whether everything in `desired` is in `live`, which may have more: what the API server filled in.
 fn covers(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => desired
-            .iter()
-            .all(|(key, desired)| live.get(key).is_some_and(|live| covers(live, desired)) || is_empty(desired)),
+        (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(key, desired)| match live.get(key) {
+            Some(live) => covers(live, desired),
+            None => is_empty(desired),
+        }),
         (Value::Array(live), Value::Array(desired)) => {
             live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| covers(live, desired))
         }

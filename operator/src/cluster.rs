@@ -7,6 +7,8 @@
 mod apply;
 mod build;
 mod fetch;
+#[cfg(test)]
+mod fixtures;
 mod formation;
 mod plan;
 mod role_label;
@@ -29,7 +31,7 @@ use kube::{
 use kvfleet_crds::{
     KvCluster, KvClusterStatus,
     cluster::Formation,
-    conditions::{ConditionType, find, holds},
+    conditions::{ConditionType, find},
 };
 
 use self::{
@@ -215,12 +217,13 @@ async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memo
         };
     }
     labelled?;
-    if let Some(error) = settings
-        && error.kind() != Kind::Waits
+    if settings.as_ref().is_some_and(|error| error.kind() != Kind::Waits)
+        && let Some(error) = settings
     {
         return Err(error);
     }
-    let settled = step == Some(Step::Converged) && holds(&status.conditions, ConditionType::READY, cluster.metadata.generation);
+    // Whatever else is missing comes with an event of a pod.
+    let settled = step == Some(Step::Converged) && settings.is_none() && shard(&status).is_some_and(|shard| shard.primary.is_some());
     Ok(if settled { CALM } else { URGENT })
 }
 

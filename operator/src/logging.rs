@@ -15,7 +15,7 @@ pub fn start(level: LogLevel, format: LogFormat) {
     };
     // The libraries' own debug output drowns ours.
     let filter = EnvFilter::new(format!(
-        "{level},hyper=info,hyper_util=info,rustls=info,tower=info,reqwest=info,h2=info"
+        "{level},kube_client=info,kube_runtime=info,hyper=info,hyper_util=info,rustls=info,tower=info,reqwest=info,h2=info"
     ));
     let registry = tracing_subscriber::registry().with(filter);
     match format {

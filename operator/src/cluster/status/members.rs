@@ -54,7 +54,8 @@ pub(super) fn members(observed: &Observed, old: Option<&ShardStatus>, storage_by
                 id,
                 role: report.and_then(|report| report.role).map(role),
                 voter,
-                ready: report.is_some_and(|report| report.ready),
+                // Both: the Service sends requests only to a pod that Kubernetes, too, calls ready.
+                ready: report.is_some_and(|report| report.ready) && member.seen.as_ref().is_some_and(|pod| pod.ready),
                 storage_used: match used_before {
                     Some(before) if !usage_due => Some(before),
                     before => used.or(before),

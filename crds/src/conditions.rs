@@ -69,6 +69,8 @@ impl Reason {
     pub const QUARANTINED: Self = Self("Quarantined");
     /// Degraded: an object of a wanted name belongs to someone else.
     pub const OBJECT_NOT_OWNED: Self = Self("ObjectNotOwned");
+    /// Degraded: a Secret that members run with is lost and cannot be made anew.
+    pub const SECRET_LOST: Self = Self("SecretLost");
     /// Degraded: the spec holds a value that cannot work.
     pub const INVALID_SPEC: Self = Self("InvalidSpec");
     /// Degraded: the Kubernetes API refused an object.

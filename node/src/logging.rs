@@ -3,14 +3,21 @@
 //! In: the format and the first level from the configuration, later levels from the replicated settings. Out: one line per event. Absent by
 //! design: values, tokens and metadata of records; nobody who reads the log may learn them.
 
-use tracing_subscriber::{Registry, filter::LevelFilter, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Registry,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
+};
 
 use crate::config::{LogFormat, LogLevel, Logging};
 
 /// Changes the level while the process runs.
 #[derive(Clone, Debug)]
 pub struct Level {
-    handle: reload::Handle<LevelFilter, Registry>,
+    handle: reload::Handle<Targets, Registry>,
 }
 
 impl Level {
@@ -18,11 +25,6 @@ impl Level {
     pub fn set(&self, level: LogLevel) {
         // The only failure is that the subscriber is gone, and then nobody is there to read the difference.
         let _ = self.handle.reload(filter(level));
-    }
-
-    /// The level in force.
-    pub fn current(&self) -> Option<LevelFilter> {
-        self.handle.clone_current()
     }
 }
 
@@ -47,12 +49,30 @@ pub fn start(logging: Logging) -> Level {
     Level { handle }
 }
 
-fn filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Trace => LevelFilter::TRACE,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Error => LevelFilter::ERROR,
+/// openraft tells at `info` what we would call `debug`, several lines for every vote: it is heard one step later, and in full at `trace`.
+fn filter(level: LogLevel) -> Targets {
+    let (own, consensus) = match level {
+        LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE),
+        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::INFO),
+        LogLevel::Info => (LevelFilter::INFO, LevelFilter::WARN),
+        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
+        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
+    };
+    Targets::new().with_default(own).with_target("openraft", consensus)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level as Severity;
+
+    use super::*;
+
+    #[test]
+    fn consensus_is_quieter_than_we_are() {
+        assert!(filter(LogLevel::Info).would_enable("kvfleet_node::lifecycle", &Severity::INFO));
+        assert!(!filter(LogLevel::Info).would_enable("openraft::engine", &Severity::INFO));
+        assert!(filter(LogLevel::Info).would_enable("openraft::engine", &Severity::WARN));
+        assert!(filter(LogLevel::Trace).would_enable("openraft::engine", &Severity::TRACE));
+        assert!(!filter(LogLevel::Error).would_enable("openraft::engine", &Severity::WARN));
     }
 }

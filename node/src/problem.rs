@@ -20,17 +20,17 @@ pub fn trace_id() -> String {
 
 /// A problem as the error of a handler.
 #[derive(Debug)]
-pub struct Failure(pub Problem);
+pub struct Failure(pub Box<Problem>);
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Failure(problem)
+        Failure(Box::new(problem))
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        answer(self.0)
+        answer(*self.0)
     }
 }
 

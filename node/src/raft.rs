@@ -103,8 +103,9 @@ impl Group {
             });
         }
         transport.clock().hear_stamp(views.latest().stamp_ms());
-        let (machine, ended) = apply::start(machine).map_err(|source| StartError::Apply { source })?;
-        let raft = Raft::new(settings.id, config, Network::new(transport.clone()), LogStore::new(wal), machine).await;
+        let log = LogStore::new(wal);
+        let (machine, ended) = apply::start(machine, log.durable_end()).map_err(|source| StartError::Apply { source })?;
+        let raft = Raft::new(settings.id, config, Network::new(transport.clone()), log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Recover { reason: fatal.to_string() })?;
 
         let (reads, waiting) = read::queue();
@@ -156,6 +157,13 @@ impl Group {
             .collect();
         if !listed.contains_key(&id) || members.iter().any(|member| !member.voter) {
             return Err(InitializeError::NotAmongThem { id });
+        }
+        if let Some(listed) = listed.get(&id).filter(|member| member.peer != self.inner.settings.peer_advertise) {
+            tracing::warn!(
+                listed = listed.peer,
+                advertised = self.inner.settings.peer_advertise,
+                "the group is formed with another address of this member than it advertises"
+            );
         }
         match self.inner.raft.initialize(listed.clone()).await {
             Ok(()) => Ok(()),
@@ -294,7 +302,7 @@ impl Inner {
         for task in self.tasks().drain(..) {
             task.abort();
         }
-        self.publish_leadership(Leadership::NONE);
+        self.publish_leadership(Leadership::OVER);
         let ended = self.apply_ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ended) = ended {
             match ended.await {

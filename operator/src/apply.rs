@@ -96,7 +96,10 @@ where
         .map_err(Error::kubernetes(format!("read {kind} {namespace}/{name}")))?;
     if let Some(live) = live {
         if !is_ours(live.meta(), &desired) {
-            return Err(Error::NotOwned { kind, name });
+            return Err(match last_owner(live.meta(), &desired) {
+                Some(owner) => Error::BeingCollected { kind, name, owner },
+                None => Error::NotOwned { kind, name },
+            });
         }
         if covers(&to_value(&live, &what)?, &desired) {
             context.applied.record(key, hash, live.resource_version());
@@ -143,12 +146,7 @@ fn annotate(desired: &mut Value, hash: &str) {
 }
 
 fn is_ours(live: &ObjectMeta, desired: &Value) -> bool {
-    let wanted = desired
-        .pointer("/metadata/ownerReferences")
-        .and_then(Value::as_array)
-        .and_then(|owners| owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true))))
-        .and_then(|owner| owner.get("uid"))
-        .and_then(Value::as_str);
+    let wanted = controller(desired).and_then(|owner| owner.get("uid")).and_then(Value::as_str);
     match wanted {
         Some(uid) => live
             .owner_references
@@ -163,12 +161,31 @@ fn is_ours(live: &ObjectMeta, desired: &Value) -> bool {
     }
 }
 
+/// The kind of the owner, where it is an object of the same kind and name that lived before: then the object goes by itself.
+fn last_owner(live: &ObjectMeta, desired: &Value) -> Option<String> {
+    let wanted = controller(desired)?;
+    let text = |key: &str| wanted.get(key).and_then(Value::as_str);
+    live.owner_references
+        .iter()
+        .flatten()
+        .find(|owner| {
+            owner.controller == Some(true) && Some(owner.kind.as_str()) == text("kind") && Some(owner.name.as_str()) == text("name")
+        })
+        .map(|owner| owner.kind.clone())
+}
+
+fn controller(desired: &Value) -> Option<&Value> {
+    let owners = desired.pointer("/metadata/ownerReferences").and_then(Value::as_array)?;
+    owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+}
+
 /// Whether everything in `desired` is in `live`, which may have more: what the API server filled in.
 fn covers(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => desired
-            .iter()
-            .all(|(key, desired)| live.get(key).is_some_and(|live| covers(live, desired)) || is_empty(desired)),
+        (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(key, desired)| match live.get(key) {
+            Some(live) => covers(live, desired),
+            None => is_empty(desired),
+        }),
         (Value::Array(live), Value::Array(desired)) => {
             live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| covers(live, desired))
         }

@@ -152,6 +152,12 @@ impl Caches {
             .map_or_else(Vec::new, |stores| of_cluster(&stores.claims, namespace, cluster))
     }
 
+    /// The metadata of a StatefulSet.
+    #[must_use]
+    pub fn stateful_set(&self, namespace: &str, name: &str) -> Option<Arc<PartialObjectMeta<StatefulSet>>> {
+        self.stores(namespace)?.stateful_sets.get(&ObjectRef::new(name).within(namespace))
+    }
+
     /// The version of an object, if its kind is kept here and it is known.
     #[must_use]
     pub fn version(&self, kind: &str, namespace: &str, name: &str) -> Option<String> {
@@ -175,6 +181,7 @@ impl Caches {
             let _ = stores.pods.wait_until_ready().await;
             let _ = stores.claims.wait_until_ready().await;
             let _ = stores.config_maps.wait_until_ready().await;
+            let _ = stores.stateful_sets.wait_until_ready().await;
         }
     }
 

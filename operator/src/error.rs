@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use kvfleet_client::admin;
+use kvfleet_crds::conditions::Reason;
 
 /// What stops a reconciliation.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,24 @@ pub enum Error {
         field: &'static str,
         /// What is wrong with it, and the remedy.
         problem: String,
+    },
+    /// What was found forbids to go on, under the reason of the Degraded condition.
+    #[error("{message}")]
+    Halted {
+        /// The reason.
+        reason: Reason,
+        /// What is so, and what to do.
+        message: String,
+    },
+    /// An object of the last owner of this name is being collected.
+    #[error("{kind} {name} of a deleted {owner} is still being removed")]
+    BeingCollected {
+        /// The kind.
+        kind: String,
+        /// The name.
+        name: String,
+        /// The kind of its owner.
+        owner: String,
     },
     /// A key or a certificate cannot be made.
     #[error("cannot make {what}: {reason}")]
@@ -116,7 +135,12 @@ impl Error {
             Error::Member { source, .. } if source.is_retryable() => Kind::Transient,
             Error::Member { .. } => Kind::Waits,
             Error::Waits(_) => Kind::Waits,
-            Error::NotOwned { .. } | Error::SecretLost { .. } | Error::InvalidSpec { .. } | Error::Certificate { .. } => Kind::Refused,
+            Error::BeingCollected { .. } => Kind::Transient,
+            Error::NotOwned { .. }
+            | Error::SecretLost { .. }
+            | Error::InvalidSpec { .. }
+            | Error::Halted { .. }
+            | Error::Certificate { .. } => Kind::Refused,
         }
     }
 

@@ -122,17 +122,22 @@ impl Holder {
         self.guard.clone()
     }
 
-    /// Resolves when the Lease is held: at once when nobody has it.
-    pub async fn acquire(&mut self) {
+    /// Resolves when the Lease is held: at once when nobody has it. Calls `answered` whenever the API server has answered.
+    pub async fn acquire(&mut self, answered: impl Fn()) {
         let mut told = false;
         loop {
             match self.attempt().await {
-                Ok(None) => return,
-                Ok(Some(holder)) if !told => {
-                    tracing::info!(lease = self.name, holder, "standing by");
+                Ok(None) => {
+                    answered();
+                    return;
+                }
+                Ok(Some(holder)) => {
+                    answered();
+                    if !told {
+                        tracing::info!(lease = self.name, holder, "standing by");
+                    }
                     told = true;
                 }
-                Ok(Some(_)) => {}
                 Err(error) => tracing::warn!(lease = self.name, error = %crate::error::chain(&error), "cannot read the lease"),
             }
             tokio::time::sleep(RETRY).await;

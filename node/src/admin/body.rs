@@ -5,13 +5,13 @@ use kvfleet_api::{Code, Problem};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 
-use crate::problem::trace_id;
+use crate::problem::{Failure, trace_id};
 
 /// The longest body of an admin call, bytes: a tenant's configuration is under 2 KiB.
 pub(super) const LIMIT: usize = 64 << 10;
 
 /// The body as a `T`.
-pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let refuse = |message: String, pointer: String| {
         let mut problem = Problem::new(
@@ -20,7 +20,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
             trace_id(),
         );
         problem.pointer = Some(pointer);
-        problem
+        Failure::from(problem)
     };
     let value =
         serde_path_to_error::deserialize(&mut deserializer).map_err(|error| refuse(error.inner().to_string(), pointer(error.path())))?;
@@ -58,7 +58,7 @@ mod tests {
 
     fn refused(value: &serde_json::Value) -> (String, String) {
         let body = Bytes::from(value.to_string());
-        let problem = parse::<TenantConfig>(&body).expect_err("it is not acceptable");
+        let Failure(problem) = parse::<TenantConfig>(&body).expect_err("it is not acceptable");
         (problem.pointer.unwrap_or_default(), problem.detail)
     }
 

@@ -40,7 +40,7 @@ pub(super) fn proposal(error: ProposeError) -> Problem {
 pub(super) fn read(error: ReadError) -> Problem {
     let detail = error.to_string();
     match error {
-        ReadError::NoLeader => Problem::new(Code::NoLeader, detail, trace_id()),
+        ReadError::NoLeader | ReadError::NotReady => Problem::new(Code::NoLeader, detail, trace_id()),
         ReadError::Deadline => Problem::new(Code::DeadlineExceeded, detail, trace_id()),
         ReadError::Draining => Problem::new(Code::Draining, detail, trace_id()),
         ReadError::Failed(_) => internal(detail),

@@ -4,11 +4,7 @@ use axum::{body::Bytes, extract::State, http::StatusCode};
 use kvfleet_api::{Code, Problem, admin::Initialize};
 
 use super::{Member, body, failure};
-use crate::{
-    problem::Failure,
-    problem::trace_id,
-    raft::{InitializeError, TransferError},
-};
+use crate::{problem::Failure, problem::trace_id, raft::InitializeError};
 
 /// Forms the group, on the bootstrap member and while it is blank; the same formation again is done already.
 pub(super) async fn initialize(State(member): State<Member>, body: Bytes) -> Result<StatusCode, Failure> {
@@ -59,7 +55,7 @@ pub(super) async fn initialize(State(member): State<Member>, body: Bytes) -> Res
 /// Hands leadership to a voter that has everything; answers when another leader is known. On a follower there is nothing to do.
 pub(super) async fn transfer(State(member): State<Member>) -> Result<StatusCode, Failure> {
     match member.group.transfer_leadership(member.deadline()).await {
-        Ok(()) | Err(TransferError::NotLeader) => Ok(StatusCode::NO_CONTENT),
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(error) => Err(failure::conflict(error.to_string()).into()),
     }
 }

@@ -35,7 +35,7 @@ pub(super) async fn put(State(member): State<Member>, body: Bytes) -> Result<Jso
 }
 
 /// What no member could obey is refused before it is in the log.
-fn check(settings: &Settings) -> Result<(), Problem> {
+fn check(settings: &Settings) -> Result<(), Failure> {
     let Settings {
         generation: _,
         log_level,
@@ -75,7 +75,7 @@ fn check(settings: &Settings) -> Result<(), Problem> {
         Some((field, _, remedy)) => {
             let mut problem = Problem::new(Code::InvalidBody, format!("{field} {remedy}"), trace_id());
             problem.pointer = Some(format!("/{field}"));
-            Err(problem)
+            Err(problem.into())
         }
     }
 }
@@ -139,7 +139,7 @@ mod tests {
             ),
         ];
         for (pointer, settings) in cases {
-            assert_eq!(check(&settings).expect_err(pointer).pointer.as_deref(), Some(pointer));
+            assert_eq!(check(&settings).expect_err(pointer).0.pointer.as_deref(), Some(pointer));
         }
     }
 }

@@ -65,11 +65,11 @@ pub(super) async fn delete(State(member): State<Member>, Path(name): Path<String
     }
 }
 
-fn deletion(query: &str) -> Result<(DeleteMode, String), Problem> {
+fn deletion(query: &str) -> Result<(DeleteMode, String), Failure> {
     let refuse = |name: &str, detail: &str| {
         let mut problem = Problem::new(Code::InvalidParameter, format!("{name}: {detail}"), trace_id());
         problem.pointer = Some(name.to_owned());
-        problem
+        Failure::from(problem)
     };
     let (mut mode, mut uid) = (None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -97,16 +97,16 @@ fn deletion(query: &str) -> Result<(DeleteMode, String), Problem> {
 }
 
 /// What no record could obey is refused before it is in the log. The operator has checked the same; it may be older than this member.
-fn check(name: &str, config: &TenantConfig) -> Result<(), Problem> {
+fn check(name: &str, config: &TenantConfig) -> Result<(), Failure> {
     let refuse = |pointer: &str, detail: &str| {
         let mut problem = Problem::new(Code::InvalidBody, format!("{pointer} {detail}"), trace_id());
         problem.pointer = Some(pointer.to_owned());
-        Err(problem)
+        Err(problem.into())
     };
     let good = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
     if name.is_empty() || name.len() > 63 || !name.chars().all(good) || name.starts_with('-') || name.ends_with('-') {
         let detail = "a tenant's name is a DNS label: lower-case letters, digits and `-`, at most 63 characters";
-        return Err(Problem::new(Code::InvalidParameter, detail, trace_id()));
+        return Err(Problem::new(Code::InvalidParameter, detail, trace_id()).into());
     }
     if config.uid.is_empty() {
         return refuse("/uid", "must not be empty");
@@ -158,7 +158,7 @@ mod tests {
             ("mode=delete&uid=", "uid"),
             ("x=1", "x"),
         ] {
-            assert_eq!(deletion(query).expect_err(query).pointer.as_deref(), Some(pointer), "{query}");
+            assert_eq!(deletion(query).expect_err(query).0.pointer.as_deref(), Some(pointer), "{query}");
         }
     }
 }

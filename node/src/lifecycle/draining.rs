@@ -16,7 +16,6 @@ use kvfleet_api::admin::Role;
 use tokio::time::Instant;
 
 use super::{error::LifecycleError, signals::Signals, starting::Open};
-use crate::raft::TransferError;
 
 /// A handover takes a few milliseconds to a good target; a bad one costs an election, and then another attempt has no better chance.
 const HANDOVER: Duration = Duration::from_secs(2);
@@ -50,7 +49,6 @@ pub(super) async fn close(open: Open, signals: &Signals) -> Result<(), Lifecycle
         tracing::warn!("some requests took too long and were cut off");
     }
     group.shutdown().await;
-    drop(group);
     transport.close();
     match tokio::task::spawn_blocking(move || log.close()).await? {
         Ok(()) => {}
@@ -72,7 +70,6 @@ async fn hand_over(open: &Open) {
     let begun = Instant::now();
     match open.group.transfer_leadership(begun + HANDOVER).await {
         Ok(()) => tracing::info!(milliseconds = begun.elapsed().as_millis(), "leadership handed over"),
-        Err(TransferError::NotLeader) => {}
         Err(error) => tracing::warn!(%error, "leadership could not be handed over; the others will elect"),
     }
 }

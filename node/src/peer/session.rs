@@ -142,6 +142,9 @@ async fn receive<R: AsyncRead + Unpin>(mut reader: R, own: &Own, outgoing: mpsc:
     }
 }
 
+/// The service that the appends of a connection go to, and the way there.
+type Appends = (Arc<dyn Service>, mpsc::Sender<(Request, Reply)>);
+
 /// Checks who a frame is for before anything else is done with it: nothing of a frame for somebody else is believed, not even its clock.
 async fn dispatch(
     header: Header,
@@ -149,7 +152,7 @@ async fn dispatch(
     own: &Own,
     outgoing: &mpsc::UnboundedSender<Outgoing>,
     budget: &Budget,
-    appends: &mut Option<(Arc<dyn Service>, mpsc::Sender<(Request, Reply)>)>,
+    appends: &mut Option<Appends>,
 ) -> Result<(), String> {
     let Header {
         kind,

@@ -4,6 +4,9 @@
 //!
 //! Applying has an OS thread of its own: a write to the store may stall for hundreds of milliseconds, and neither heartbeats nor the log
 //! may wait for it.
+//!
+//! openraft offers an entry as soon as a quorum has it, which need not include this member's disk. It is applied only when it is durable
+//! here: after a power cut the state machine must not know entries that the log has lost.
 
 use std::{io, sync::mpsc, thread};
 
@@ -13,10 +16,11 @@ use openraft::{
     OptionalSend,
     storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     encoding,
+    log_store::Durable,
     types::{self, Committed, Entry, LogId, Member, Payload, StoredMembership, Types},
 };
 use crate::{
@@ -33,6 +37,7 @@ const BATCH_BYTES: usize = 4 << 20;
 pub(super) struct StateMachine {
     applied: Option<LogId>,
     membership: StoredMembership,
+    durable: watch::Receiver<Durable>,
     batches: mpsc::Sender<Batch>,
 }
 
@@ -46,11 +51,11 @@ struct Batch {
 /// Tells when the apply thread has ended: everything applied is durable then.
 pub(super) type Ended = oneshot::Receiver<Result<(), StoreError>>;
 
-/// Starts the apply thread over `machine`.
+/// Starts the apply thread over `machine`; `durable` holds it back until the log has what is to be applied.
 ///
 /// # Errors
 /// When the machine's membership cannot be read, or the system gives no thread.
-pub(super) fn start<S: Store>(machine: Machine<S>) -> io::Result<(StateMachine, Ended)> {
+pub(super) fn start<S: Store>(machine: Machine<S>, durable: watch::Receiver<Durable>) -> io::Result<(StateMachine, Ended)> {
     let applied = machine.applied().map(|applied| types::log_id(applied.term, applied.index));
     let membership = match machine.membership() {
         None => StoredMembership::default(),
@@ -68,6 +73,7 @@ pub(super) fn start<S: Store>(machine: Machine<S>) -> io::Result<(StateMachine, 
         StateMachine {
             applied,
             membership,
+            durable,
             batches,
         },
         ended,
@@ -121,7 +127,14 @@ fn decode(bytes: &Bytes) -> Result<Proposal, crate::state::DecodeError> {
 }
 
 impl StateMachine {
-    async fn hand_over(&self, entries: Vec<Entry>, responders: Vec<Option<ApplyResponder<Types>>>) -> io::Result<()> {
+    async fn hand_over(&mut self, entries: Vec<Entry>, responders: Vec<Option<ApplyResponder<Types>>>) -> io::Result<()> {
+        if let Some(last) = entries.last().map(|entry| entry.log_id.index) {
+            let reached = |durable: &Durable| matches!(durable, Durable::Failed) || matches!(durable, Durable::Below(end) if last < *end);
+            match self.durable.wait_for(reached).await.map(|durable| *durable) {
+                Ok(Durable::Below(_)) => {}
+                Ok(Durable::Failed) | Err(_) => return Err(io::Error::other("the log has failed, so nothing more is applied")),
+            }
+        }
         let (done, applied) = oneshot::channel();
         let ended = || io::Error::other("the apply thread has ended");
         self.batches.send(Batch { entries, responders, done }).map_err(|_| ended())?;

@@ -14,7 +14,7 @@ use openraft::{
     OptionalSend,
     storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     encoding,
@@ -29,15 +29,35 @@ const READ_BYTES: usize = 4 << 20;
 #[derive(Clone)]
 pub(super) struct LogStore {
     wal: Wal,
+    durable: watch::Sender<Durable>,
+}
+
+/// How far this member's own disk has the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durable {
+    /// Entries below this index are on disk.
+    Below(u64),
+    /// The log takes nothing any more.
+    Failed,
 }
 
 impl LogStore {
+    /// Over an open log. What was recovered is durable.
     pub(super) fn new(wal: Wal) -> Self {
-        LogStore { wal }
+        let end = wal.last().map_or(0, |last| last.index.saturating_add(1));
+        LogStore {
+            wal,
+            durable: watch::Sender::new(Durable::Below(end)),
+        }
+    }
+
+    /// Tells how far the log is durable.
+    pub(super) fn durable_end(&self) -> watch::Receiver<Durable> {
+        self.durable.subscribe()
     }
 
     /// Waits for a write. openraft calls these rarely (votes, truncation), so each waits for its own `fdatasync`.
-    async fn durable(&self, write: impl FnOnce(&Wal, log::Done)) -> io::Result<()> {
+    async fn written(&self, write: impl FnOnce(&Wal, log::Done)) -> io::Result<()> {
         let (done, durable) = oneshot::channel();
         // A waiter that has gone needs no answer.
         write(&self.wal, Box::new(move |outcome| drop(done.send(outcome))));
@@ -159,7 +179,7 @@ impl RaftLogStorage<Types> for LogStore {
             voted_for: Some(vote.leader_id.voted_for),
             committed: vote.committed,
         };
-        self.durable(|wal, done| wal.save_vote(vote, done)).await
+        self.written(|wal, done| wal.save_vote(vote, done)).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -176,22 +196,42 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let stored = entries
+        let stored: Vec<_> = entries
             .into_iter()
             .map(|entry| log::Entry {
                 id: to_id(&entry.log_id),
                 payload: encoding::encode_payload(&entry.payload),
             })
             .collect();
-        self.wal.append(stored, Box::new(move |outcome| callback.io_completed(outcome)));
+        let end = stored.last().map(|entry| entry.id.index.saturating_add(1));
+        let durable = self.durable.clone();
+        let done = move |outcome: io::Result<()>| {
+            match (&outcome, end) {
+                (Ok(()), Some(end)) => durable.send_replace(Durable::Below(end)),
+                (Ok(()), None) => *durable.borrow(),
+                (Err(_), _) => durable.send_replace(Durable::Failed),
+            };
+            callback.io_completed(outcome);
+        };
+        self.wal.append(stored, Box::new(done));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
-        self.durable(|wal, done| wal.truncate_after(last.as_ref().map(to_id), done)).await
+        let end = last.as_ref().map_or(0, |last| last.index.saturating_add(1));
+        self.written(|wal, done| wal.truncate_after(last.as_ref().map(to_id), done)).await?;
+        // Callbacks run in order: no append from before the truncation raises this again.
+        self.durable.send_if_modified(|durable| match durable {
+            Durable::Below(known) if *known > end => {
+                *known = end;
+                true
+            }
+            Durable::Below(_) | Durable::Failed => false,
+        });
+        Ok(())
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
-        self.durable(|wal, done| wal.purge_through(to_id(&upto), done)).await
+        self.written(|wal, done| wal.purge_through(to_id(&upto), done)).await
     }
 }

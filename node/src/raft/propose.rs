@@ -69,7 +69,7 @@ impl Inner {
             }
             if !wait_for_change(&mut leadership, deadline).await {
                 let outcome = Outcome::NotApplied;
-                return Err(if leadership.borrow().leader.is_none() {
+                return Err(if !leadership.borrow().is_useful() {
                     ProposeError::NoLeader { outcome }
                 } else {
                     ProposeError::Deadline { outcome }
@@ -145,9 +145,15 @@ impl Inner {
             return Attempt::Over(Err(ProposeError::TooLarge));
         }
         let mut leadership = self.leadership.subscribe();
-        let begun = tokio::time::timeout_at(deadline, self.transport.begin(&peer, Lane::Calls, Method::Forward, body)).await;
-        // Nothing was sent, whether for want of a connection or of time.
-        let Ok(Ok(mut pending)) = begun else {
+        // Until the request is handed to a connection, in one step, nothing is sent: whether for want of a connection or of time, or
+        // because the leader was replaced while its host was dialed.
+        let begun = tokio::select! {
+            biased;
+            begun = self.transport.begin(&peer, Lane::Calls, Method::Forward, body) => begun.ok(),
+            () = until(&mut leadership, |now| now.leader != Some(leader)) => None,
+            () = tokio::time::sleep_until(deadline) => None,
+        };
+        let Some(mut pending) = begun else {
             return Attempt::Untouched;
         };
         let replaced = until(&mut leadership, |now| now.leader != Some(leader));
@@ -191,7 +197,7 @@ impl Inner {
 }
 
 /// Waits until the leadership is as asked for, or until there is no group any more.
-async fn until(leadership: &mut watch::Receiver<Leadership>, mut reached: impl FnMut(&Leadership) -> bool) {
+pub(super) async fn until(leadership: &mut watch::Receiver<Leadership>, mut reached: impl FnMut(&Leadership) -> bool) {
     let _ = leadership.wait_for(|now| reached(now)).await;
 }
 

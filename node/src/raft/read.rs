@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     Group, Inner, ReadError,
     encoding::{ReadAnswer, ReadCall},
-    propose::wait_for_change,
+    propose::{until, wait_for_change},
 };
 use crate::{
     peer::{Lane, Method},
@@ -146,13 +146,12 @@ impl Inner {
         let call = ReadCall {
             patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
         };
-        let answer = self
-            .transport
-            .call(&peer, Lane::Calls, Method::ReadIndex, call.encode(), Instant::now() + patience)
-            .await;
-        answer
-            .ok()
-            .and_then(|body| ReadAnswer::decode(body).ok())
-            .unwrap_or(ReadAnswer::Again)
+        let mut leadership = self.leadership.subscribe();
+        let answer = tokio::select! {
+            biased;
+            answer = self.transport.call(&peer, Lane::Calls, Method::ReadIndex, call.encode(), Instant::now() + patience) => answer.ok(),
+            () = until(&mut leadership, |now| now.leader != Some(peer.id)) => None,
+        };
+        answer.and_then(|body| ReadAnswer::decode(body).ok()).unwrap_or(ReadAnswer::Again)
     }
 }

@@ -70,12 +70,24 @@ pub(super) struct Leadership {
 }
 
 impl Leadership {
+    /// Before anything is known.
     pub(super) const NONE: Leadership = Leadership {
         term: 0,
         leader: None,
         own: false,
         quorum: false,
     };
+
+    /// The group has stopped here. Differs from every other value, so that whoever waits is woken.
+    pub(super) const OVER: Leadership = Leadership {
+        term: u64::MAX,
+        ..Leadership::NONE
+    };
+
+    /// Whether somebody leads who can take commands, as far as is known here.
+    pub(super) fn is_useful(&self) -> bool {
+        self.leader.is_some() && (self.quorum || !self.own)
+    }
 }
 
 pub(super) fn members(membership: &StoredMembership) -> Vec<MemberAddress> {
@@ -141,7 +153,7 @@ impl Inner {
                         self.fail(format!("consensus has stopped: {fatal}"));
                     }
                     // Nobody leads from here any more, and whoever waits for an answer hears of it.
-                    self.publish_leadership(Leadership::NONE);
+                    self.publish_leadership(Leadership::OVER);
                     return;
                 }
                 if membership_at != Some(*now.membership_config.log_id()) {
@@ -173,7 +185,7 @@ impl Inner {
             };
             tokio::select! {
                 changed = metrics.changed() => if changed.is_err() {
-                    self.publish_leadership(Leadership::NONE);
+                    self.publish_leadership(Leadership::OVER);
                     return;
                 },
                 () = quorum_lost => {}

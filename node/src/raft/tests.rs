@@ -1,1 +1,10 @@
+//! Groups of real members in one process: real sockets on loopback with mutual TLS, real logs and real state machines in temporary
+//! directories. Nothing waits for a fixed time; conditions are awaited, with a limit that fails the test.
 
+mod fleet;
+mod forming;
+mod losing;
+mod reading;
+mod refusing;
+mod storage_suite;
+mod transferring;

@@ -49,6 +49,8 @@ impl fmt::Display for Data {
 }
 
 /// What the membership says of a member besides its id.
+// openraft's storage suite makes members out of nothing.
+#[cfg_attr(test, derive(Default))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// The pod's name, or `--name`.

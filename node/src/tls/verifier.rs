@@ -1,7 +1,7 @@
 //! What rustls asks when the other end shows its certificate. In: a chain. Out: yes only if it ends at the cluster's CA and states an
 //! identity of this cluster with a role that is taken here; every refusal is logged with who and why. Absent: names of hosts.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
@@ -21,7 +21,7 @@ use super::identity::{Identity, IdentityError, Role};
 use crate::cluster_id::ClusterId;
 
 /// Why a well-signed certificate is refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 enum Refused {
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -31,6 +31,13 @@ enum Refused {
         cluster: ClusterId,
         roles: Vec<Role>,
     },
+}
+
+/// rustls shows the reason in this form when it says why a handshake failed.
+impl fmt::Debug for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
 }
 
 fn wanted(cluster: ClusterId, roles: &[Role]) -> String {

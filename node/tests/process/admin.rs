@@ -12,18 +12,29 @@ use crate::{
 
 /// A member alone with its admin port, and certificates for both roles.
 struct Admin {
-    _logs: tempfile::TempDir,
     member: Member,
     address: SocketAddr,
     data: SocketAddr,
     token: String,
     as_operator: TlsDirectory,
     as_member: TlsDirectory,
+    // Dropped last: the process writes into it until it is gone.
+    _logs: tempfile::TempDir,
 }
 
 fn start() -> Admin {
     let logs = tempfile::tempdir().expect("a directory");
-    let arguments = ["--dev", "--data-dir", "data", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "info"];
+    let arguments = [
+        "--dev",
+        "--data-dir",
+        "data",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--log-level",
+        "info",
+    ];
     let mut member = Member::kvnode(logs.path(), "dev", &arguments);
     let (data, token) = parts(&member.curl_line());
     let address = eventually("the admin port", || {
@@ -39,7 +50,15 @@ fn start() -> Admin {
     let cluster = cluster_of(&logs.path().join("data/identity.json"));
     let as_operator = TlsDirectory::open(&operator, cluster).expect("the operator's files");
     let as_member = TlsDirectory::open(&certificates, cluster).expect("the member's files");
-    Admin { _logs: logs, member, address, data, token, as_operator, as_member }
+    Admin {
+        _logs: logs,
+        member,
+        address,
+        data,
+        token,
+        as_operator,
+        as_member,
+    }
 }
 
 fn cluster_of(identity: &Path) -> ClusterId {
@@ -76,7 +95,11 @@ fn members_stats_and_metrics_answer() {
     let members = admin.operator("GET", "/admin/members", None);
     assert_eq!(members.status, 200);
     let report = members.json();
-    assert_eq!((report["state"].as_str(), report["role"].as_str(), report["ready"].as_bool()), (Some("Member"), Some("Primary"), Some(true)), "{report}");
+    assert_eq!(
+        (report["state"].as_str(), report["role"].as_str(), report["ready"].as_bool()),
+        (Some("Member"), Some("Primary"), Some(true)),
+        "{report}"
+    );
     assert_eq!(report["tenants"], 1);
     assert!(report["storageUsed"].as_u64().is_some_and(|bytes| bytes > 0), "{report}");
     let stats = admin.operator("GET", "/admin/stats", None).json();
@@ -92,10 +115,22 @@ fn members_stats_and_metrics_answer() {
 #[test]
 fn members_read_and_only_the_operator_writes() {
     let admin = start();
-    assert_eq!(admin.call(&admin.as_member, "GET", "/admin/tenants", None).expect("an answer").status, 200);
-    let refused = admin.call(&admin.as_member, "PUT", "/admin/tenants/acme", Some(tenant(1, 4096))).expect("an answer");
+    assert_eq!(
+        admin
+            .call(&admin.as_member, "GET", "/admin/tenants", None)
+            .expect("an answer")
+            .status,
+        200
+    );
+    let refused = admin
+        .call(&admin.as_member, "PUT", "/admin/tenants/acme", Some(tenant(1, 4096)))
+        .expect("an answer");
     assert_eq!(refused.status, 403, "{refused:?}");
-    assert_eq!(admin.operator("GET", "/admin/tenants/acme", None).status, 404, "nothing was written");
+    assert_eq!(
+        admin.operator("GET", "/admin/tenants/acme", None).status,
+        404,
+        "nothing was written"
+    );
 }
 
 /// covers rows 71, 74
@@ -106,13 +141,23 @@ fn a_stranger_is_not_heard() {
     assert!(plain.is_err(), "plain HTTP was answered: {plain:?}");
 
     let elsewhere = tempfile::tempdir().expect("a directory");
-    let made = std::process::Command::new(env!("CARGO_BIN_EXE_kvnode")).args(["certs", "--out"]).arg(elsewhere.path()).output().expect("starts");
+    let made = std::process::Command::new(env!("CARGO_BIN_EXE_kvnode"))
+        .args(["certs", "--out"])
+        .arg(elsewhere.path())
+        .output()
+        .expect("starts");
     assert!(made.status.success(), "{made:?}");
     let cluster = String::from_utf8_lossy(&made.stdout).trim().parse().expect("it prints the id");
     let foreign = TlsDirectory::open(elsewhere.path(), cluster).expect("its files");
     let answer = admin.call(&foreign, "GET", "/admin/members", None);
     assert!(answer.is_err(), "another cluster's certificate was answered: {answer:?}");
-    eventually("a line about the refusal", || admin.member.errors().contains("a connection to the admin port was refused").then_some(()));
+    eventually("a line about the refusal", || {
+        admin
+            .member
+            .errors()
+            .contains("a connection to the admin port was refused")
+            .then_some(())
+    });
 }
 
 #[test]
@@ -122,12 +167,18 @@ fn a_tenants_limits_are_in_force_when_the_put_is_answered() {
     assert_eq!(put.status, 200, "{put:?}");
     let status = put.json();
     let revision = status["revision"].as_u64().expect("a revision");
-    assert_eq!((status["state"].as_str(), status["config"]["generation"].as_u64()), (Some("Active"), Some(2)));
+    assert_eq!(
+        (status["state"].as_str(), status["config"]["generation"].as_u64()),
+        (Some("Active"), Some(2))
+    );
 
     let same = admin.operator("PUT", "/admin/tenants/acme", Some(tenant(2, 4096))).json();
     assert_eq!(same["revision"].as_u64(), Some(revision), "no change, no revision");
     let stale = admin.operator("PUT", "/admin/tenants/acme", Some(tenant(1, 1)));
-    assert_eq!((stale.status, stale.json()["code"].as_str(), stale.json()["pointer"].as_str()), (409, Some("conflict"), Some("/generation")));
+    assert_eq!(
+        (stale.status, stale.json()["code"].as_str(), stale.json()["pointer"].as_str()),
+        (409, Some("conflict"), Some("/generation"))
+    );
     let mut other = tenant(9, 1);
     other["uid"] = json!("uid-2");
     other["owner"] = json!("elsewhere/acme");
@@ -156,16 +207,31 @@ fn settings_are_in_force_without_a_restart() {
     settings["scanItems"] = json!(7);
     let put = admin.operator("PUT", "/admin/settings", Some(settings.clone()));
     assert_eq!(put.status, 200, "{put:?}");
-    eventually("the new log level", || admin.member.errors().contains("DEBUG").then_some(()).or_else(|| {
-        // Debug lines come with traffic.
-        admin.operator("GET", "/admin/members", None);
-        None
-    }));
+    eventually("the new log level", || {
+        admin.member.errors().contains("DEBUG").then_some(()).or_else(|| {
+            // Debug lines come with traffic.
+            admin.operator("GET", "/admin/members", None);
+            None
+        })
+    });
     for key in 0..9 {
-        let put = request(admin.data, "PUT", &format!("/api/v1/tenants/demo/keys/k{key}"), &[("authorization", &format!("Bearer {}", admin.token))], b"x");
+        let put = request(
+            admin.data,
+            "PUT",
+            &format!("/api/v1/tenants/demo/keys/k{key}"),
+            &[("authorization", &format!("Bearer {}", admin.token))],
+            b"x",
+        );
         assert_eq!(put.expect("an answer").status, 201);
     }
-    let page = request(admin.data, "GET", "/api/v1/tenants/demo/keys", &[("authorization", &format!("Bearer {}", admin.token))], b"").expect("an answer");
+    let page = request(
+        admin.data,
+        "GET",
+        "/api/v1/tenants/demo/keys",
+        &[("authorization", &format!("Bearer {}", admin.token))],
+        b"",
+    )
+    .expect("an answer");
     assert_eq!(page.json()["items"].as_array().map(Vec::len), Some(7), "{page:?}");
 
     settings["scanItems"] = json!(0);
@@ -178,9 +244,16 @@ fn a_formed_group_is_formed_once() {
     let admin = start();
     let report = admin.operator("GET", "/admin/members", None).json();
     let again = json!({"clusterId": report["clusterId"], "bootstrap": report["id"], "members": report["members"]});
-    assert_eq!(admin.operator("POST", "/admin/membership/initialize", Some(again.clone())).status, 204, "the same formation is done already");
+    assert_eq!(
+        admin.operator("POST", "/admin/membership/initialize", Some(again.clone())).status,
+        204,
+        "the same formation is done already"
+    );
     let mut other = again.clone();
-    other["members"].as_array_mut().expect("a list").push(json!({"id": "17", "name": "b", "peer": "b:1", "voter": true}));
+    other["members"]
+        .as_array_mut()
+        .expect("a list")
+        .push(json!({"id": "17", "name": "b", "peer": "b:1", "voter": true}));
     assert_eq!(admin.operator("POST", "/admin/membership/initialize", Some(other)).status, 409);
     let mut wrong = again;
     wrong["bootstrap"] = json!("17");

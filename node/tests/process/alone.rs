@@ -32,14 +32,27 @@ fn the_pasted_curl_line_works_and_sigterm_ends_well() {
     let logs = directory();
     let mut member = Member::kvnode(logs.path(), "dev", &["--dev", "--listen", "127.0.0.1:0"]);
     let line = member.curl_line();
-    let pasted = Command::new("sh").args(["-c", &format!("{line} --fail --silent --show-error")]).output().expect("sh");
+    let pasted = Command::new("sh")
+        .args(["-c", &format!("{line} --fail --silent --show-error")])
+        .output()
+        .expect("sh");
     assert!(pasted.status.success(), "{line}: {pasted:?}");
     assert_eq!(member.output().lines().filter(|line| line.starts_with("curl ")).count(), 1);
     let (address, token) = parts(&line);
-    let answer = request(address, "GET", "/api/v1/tenants/demo/keys/greeting", &[("authorization", &format!("Bearer {token}"))], b"");
+    let answer = request(
+        address,
+        "GET",
+        "/api/v1/tenants/demo/keys/greeting",
+        &[("authorization", &format!("Bearer {token}"))],
+        b"",
+    );
     assert_eq!(answer.expect("an answer").text(), "hello");
 
-    let data = member.output().split_once("data in ").and_then(|(_, rest)| Some(rest.split_once(" (")?.0.to_owned())).expect("the directory");
+    let data = member
+        .output()
+        .split_once("data in ")
+        .and_then(|(_, rest)| Some(rest.split_once(" (")?.0.to_owned()))
+        .expect("the directory");
     assert!(std::path::Path::new(&data).exists(), "{data}");
     let (status, took) = member.end();
     assert_eq!(status.code(), Some(0));
@@ -86,18 +99,36 @@ fn what_was_acknowledged_survives_kill_9_again_and_again() {
 #[test]
 fn health_and_metrics_have_their_own_ports() {
     let logs = directory();
-    let arguments = ["--dev", "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-level", "info"];
+    let arguments = [
+        "--dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--health-listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+        "--log-level",
+        "info",
+    ];
     let mut member = Member::kvnode(logs.path(), "dev", &arguments);
     let (data, token) = parts(&member.curl_line());
     let health = logged(&member, "health");
     for path in ["/livez", "/readyz", "/startupz"] {
         let answer = request(health, "GET", path, &[], b"").expect("an answer");
         assert_eq!((answer.status, answer.text().as_str()), (200, "ok\n"), "{path}");
-        assert_eq!(request(data, "GET", path, &[], b"").expect("an answer").status, 404, "{path} on the data port");
+        assert_eq!(
+            request(data, "GET", path, &[], b"").expect("an answer").status,
+            404,
+            "{path} on the data port"
+        );
     }
     for path in ["/", "/metrics", "/api/v1/whoami"] {
         let answer = request(health, "GET", path, &[], b"").expect("an answer");
-        assert_eq!((answer.status, answer.header("content-type")), (404, Some("application/problem+json")), "{path}");
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (404, Some("application/problem+json")),
+            "{path}"
+        );
     }
     let answer = request(health, "POST", "/livez", &[], b"").expect("an answer");
     assert_eq!((answer.status, answer.json()["code"].as_str()), (405, Some("method-not-allowed")));
@@ -107,7 +138,13 @@ fn health_and_metrics_have_their_own_ports() {
     let metrics = request(logged(&member, "metrics"), "GET", "/metrics", &[], b"").expect("an answer");
     assert_eq!(metrics.status, 200);
     let text = metrics.text();
-    for part in ["kvfleet_raft_is_leader 1", "kvfleet_ready 1", "kvfleet_log_fsyncs_total", "method=\"PUT\",status=\"201\"", "code=\"token-invalid\""] {
+    for part in [
+        "kvfleet_raft_is_leader 1",
+        "kvfleet_ready 1",
+        "kvfleet_log_fsyncs_total",
+        "method=\"PUT\",status=\"201\"",
+        "code=\"token-invalid\"",
+    ] {
         assert!(text.contains(part), "`{part}` is missing in:\n{text}");
     }
 }
@@ -118,13 +155,17 @@ fn a_second_process_on_the_same_data_waits_and_may_be_ended() {
     let mut first = Member::kvnode(logs.path(), "first", &["--dev", "--data-dir", "data", "--listen", "127.0.0.1:0"]);
     first.curl_line();
     let second = Member::kvnode(logs.path(), "second", &["--dev", "--data-dir", "data", "--listen", "127.0.0.1:0"]);
-    eventually("the line about waiting", || second.errors().contains("another process uses the data directory").then_some(()));
+    eventually("the line about waiting", || {
+        second.errors().contains("another process uses the data directory").then_some(())
+    });
     let (status, took) = second.end();
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(2), "{took:?}");
 
     let mut third = Member::kvnode(logs.path(), "third", &["--dev", "--data-dir", "data", "--listen", "127.0.0.1:0"]);
-    eventually("the line about waiting", || third.errors().contains("another process uses the data directory").then_some(()));
+    eventually("the line about waiting", || {
+        third.errors().contains("another process uses the data directory").then_some(())
+    });
     first.signal("KILL");
     first.wait();
     third.curl_line();
@@ -137,7 +178,11 @@ fn a_taken_port_is_named() {
     let address = taken.local_addr().expect("its address").to_string();
     let mut member = Member::kvnode(logs.path(), "dev", &["--dev", "--listen", &address]);
     assert_eq!(member.wait().code(), Some(1));
-    assert!(member.errors().contains(&format!("listen: cannot listen on {address}")), "{}", member.errors());
+    assert!(
+        member.errors().contains(&format!("listen: cannot listen on {address}")),
+        "{}",
+        member.errors()
+    );
 }
 
 /// covers row 119
@@ -149,8 +194,26 @@ fn another_clusters_directory_stops_the_start() {
     assert_eq!(alone.end().0.code(), Some(0));
     let other = "00000000-0000-4000-8000-00000000000f";
     let arguments = [
-        "--cluster-id", other, "--name", "a", "--data-dir", "data", "--tls-dir", "data/certs", "--token-keys", "data/certs/jwks.json",
-        "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0",
+        "--cluster-id",
+        other,
+        "--name",
+        "a",
+        "--data-dir",
+        "data",
+        "--tls-dir",
+        "data/certs",
+        "--token-keys",
+        "data/certs/jwks.json",
+        "--listen",
+        "127.0.0.1:0",
+        "--health-listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
     ];
     let mut member = Member::kvnode(logs.path(), "other", &arguments);
     assert_eq!(member.wait().code(), Some(1));
@@ -165,14 +228,28 @@ fn the_log_is_json_and_names_tenant_code_and_trace() {
     let arguments = ["--dev", "--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "info"];
     let mut member = Member::kvnode(logs.path(), "dev", &arguments);
     let (data, token) = parts(&member.curl_line());
-    let refused = request(data, "GET", "/api/v1/tenants/demo/keys/none", &[("authorization", &format!("Bearer {token}"))], b"").expect("an answer");
+    let refused = request(
+        data,
+        "GET",
+        "/api/v1/tenants/demo/keys/none",
+        &[("authorization", &format!("Bearer {token}"))],
+        b"",
+    )
+    .expect("an answer");
     assert_eq!(refused.status, 404);
     let trace = refused.json()["trace_id"].as_str().expect("a trace id").to_owned();
     eventually("a line with the trace id", || {
         let errors = member.errors();
-        let lines: Vec<serde_json::Value> = errors.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect();
+        let lines: Vec<serde_json::Value> = errors
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect();
         let line = lines.into_iter().find(|line| line["trace_id"] == trace.as_str())?;
-        assert_eq!((line["code"].as_str(), line["tenant"].as_str()), (Some("key-not-found"), Some("demo")), "{line}");
+        assert_eq!(
+            (line["code"].as_str(), line["tenant"].as_str()),
+            (Some("key-not-found"), Some("demo")),
+            "{line}"
+        );
         Some(())
     });
     assert!(!member.errors().contains(&token), "the token is in the log");

@@ -15,17 +15,23 @@ use crate::{
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 struct Cluster {
-    directory: tempfile::TempDir,
     base: u16,
     members: Vec<Option<Member>>,
     token: String,
+    // Dropped last: the processes write into it until they are gone.
+    directory: tempfile::TempDir,
 }
 
 impl Cluster {
     fn start() -> Cluster {
         let directory = tempfile::tempdir().expect("a directory");
         let base = free_ports(40);
-        let mut cluster = Cluster { directory, base, members: vec![None, None, None], token: String::new() };
+        let mut cluster = Cluster {
+            directory,
+            base,
+            members: vec![None, None, None],
+            token: String::new(),
+        };
         for number in 0..3 {
             cluster.start_member(number);
         }
@@ -56,12 +62,22 @@ impl Cluster {
 
     fn wait_ready(&self, number: usize) {
         let health = self.port(number, 1);
-        eventually("a ready member", || request(health, "GET", "/readyz", &[], b"").ok().filter(|answer| answer.status == 200));
+        eventually("a ready member", || {
+            request(health, "GET", "/readyz", &[], b"")
+                .ok()
+                .filter(|answer| answer.status == 200)
+        });
     }
 
     fn call(&self, number: usize, method: &str, key: &str, body: &str) -> std::io::Result<Answer> {
         let headers = [("authorization", &*format!("Bearer {}", self.token))];
-        request(self.port(number, 0), method, &format!("/api/v1/tenants/acme/keys/{key}"), &headers, body.as_bytes())
+        request(
+            self.port(number, 0),
+            method,
+            &format!("/api/v1/tenants/acme/keys/{key}"),
+            &headers,
+            body.as_bytes(),
+        )
     }
 
     /// The number of the member whose metrics say that it leads.
@@ -78,7 +94,9 @@ impl Cluster {
     fn write_until_acknowledged(&self, through: &[usize], key: &str) -> Duration {
         let begun = Instant::now();
         eventually("an acknowledged write", || {
-            through.iter().find_map(|number| self.call(*number, "PUT", key, key).ok().filter(|answer| answer.status < 300))
+            through
+                .iter()
+                .find_map(|number| self.call(*number, "PUT", key, key).ok().filter(|answer| answer.status < 300))
         });
         begun.elapsed()
     }
@@ -94,7 +112,13 @@ fn three_processes_survive_the_loss_of_their_leader() {
     }
     for number in 0..3 {
         for key in 0..3 {
-            assert_eq!(cluster.call(number, "GET", &format!("through-{key}"), "").expect("an answer").text(), "v");
+            assert_eq!(
+                cluster
+                    .call(number, "GET", &format!("through-{key}"), "")
+                    .expect("an answer")
+                    .text(),
+                "v"
+            );
         }
     }
 
@@ -113,7 +137,11 @@ fn three_processes_survive_the_loss_of_their_leader() {
     cluster.start_member(leader);
     cluster.wait_ready(leader);
     for key in &acknowledged {
-        assert_eq!(cluster.call(leader, "GET", key, "").expect("an answer").text(), *key, "through the member that came back");
+        assert_eq!(
+            cluster.call(leader, "GET", key, "").expect("an answer").text(),
+            *key,
+            "through the member that came back"
+        );
     }
     assert_eq!(cluster.call(leader, "GET", "through-0", "").expect("an answer").text(), "v");
 }

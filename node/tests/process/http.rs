@@ -38,7 +38,10 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, 
 
 /// One request on this stream, which the server closes after its answer.
 pub fn exchange(mut stream: impl Read + Write, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Answer> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -48,12 +51,26 @@ pub fn exchange(mut stream: impl Read + Write, method: &str, path: &str, headers
     stream.flush()?;
     let mut received = Vec::new();
     stream.read_to_end(&mut received)?;
-    let broken = |what: &str| std::io::Error::new(std::io::ErrorKind::UnexpectedEof, format!("{what}: {}", String::from_utf8_lossy(&received)));
-    let split = received.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(|| broken("no head"))?;
+    let broken = |what: &str| {
+        std::io::Error::new(
+            std::io::ErrorKind::UnexpectedEof,
+            format!("{what}: {}", String::from_utf8_lossy(&received)),
+        )
+    };
+    let split = received
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .ok_or_else(|| broken("no head"))?;
     let head = String::from_utf8_lossy(&received[..split]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(|| broken("no status"))?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(|| broken("no status"))?;
     let body = received[split + 4..].to_vec();
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
+    let length = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
     if method != "HEAD" && length.is_some_and(|length| length != body.len()) {
         return Err(broken("the body was cut off"));
     }

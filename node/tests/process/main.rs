@@ -2,6 +2,7 @@
 
 mod admin;
 mod alone;
+mod certs;
 mod cluster;
 mod http;
 mod member;

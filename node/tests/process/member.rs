@@ -79,13 +79,12 @@ impl Member {
         }
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends this signal (`TERM`, `KILL`, …).
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().expect("kill");
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &self.child.id().to_string()])
+            .status()
+            .expect("kill");
         assert!(sent.success(), "kill -{signal}");
     }
 
@@ -108,7 +107,8 @@ impl Drop for Member {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- {}\n{}", self.errors.display(), self.errors());
+            let log = std::fs::read_to_string(&self.errors).unwrap_or_default();
+            eprintln!("--- {}\n{log}", self.errors.display());
         }
     }
 }

@@ -1,0 +1,167 @@
+//! Step 1: everything that the following steps look at, read once.
+//!
+//! In: a KvCluster. Out: [`Observed`]: its claims, its pods, and what each member says of itself. Absent: any judgement. A member that does
+//! not answer is an observation, not an error.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::{Api, ResourceExt, api::PartialObjectMeta};
+use kvfleet_api::admin::MemberReport;
+use kvfleet_client::admin::AdminClient;
+use kvfleet_crds::{
+    KvCluster, KvClusterStatus,
+    names::{ANNOTATION_SPEC_HASH, ClusterNames, LABEL_ROLE, ROLE_PRIMARY},
+};
+
+use super::{build::ANNOTATION_IMAGE, validate};
+use crate::{
+    context::{Context, is_ready},
+    error::Error,
+};
+
+/// A member that is alive answers within this; one that is not must not hold up the role label.
+const ANSWER: Duration = Duration::from_millis(1_500);
+
+/// A volume claim's metadata.
+pub type Claim = Arc<PartialObjectMeta<PersistentVolumeClaim>>;
+
+/// What was seen.
+pub struct Observed {
+    /// The KvCluster.
+    pub cluster: Arc<KvCluster>,
+    /// Its status as last written, which the cache may not show yet.
+    pub status: KvClusterStatus,
+    /// The volume claims of its name.
+    pub claims: Vec<Claim>,
+    /// The members, by ordinal.
+    pub members: Vec<Member>,
+    /// The image of the StatefulSet, if it is there.
+    pub running_image: Option<String>,
+    /// The client for the members, once there are certificates.
+    pub admin: Option<AdminClient>,
+}
+
+/// A member's place, whether or not a pod fills it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The pod's name.
+    pub pod: String,
+    /// The pod, if there is one.
+    pub seen: Option<SeenPod>,
+    /// What the member says, if it answers.
+    pub report: Option<MemberReport>,
+}
+
+/// What matters of a pod.
+#[derive(Clone, Debug)]
+pub struct SeenPod {
+    /// Where its admin port is.
+    pub address: Option<std::net::SocketAddr>,
+    /// Whether Kubernetes calls it ready.
+    pub ready: bool,
+    /// Whether it carries the primary's label.
+    pub labelled_primary: bool,
+    /// The hash of the spec that it was made from.
+    pub spec_hash: Option<String>,
+    /// The ConfigMaps it mounts.
+    pub config_maps: Vec<String>,
+}
+
+/// Reads.
+///
+/// # Errors
+/// [`Error::Kubernetes`]
+pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvClusterStatus) -> Result<Observed, Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let names = ClusterNames::new(cluster.name_any());
+    let replicas = validate::replicas(&cluster);
+    let claims = match status.cluster_id {
+        Some(_) => context.caches.claims(&namespace, names.cluster()),
+        // Before the first status, also what carries no label of ours matters: a StatefulSet takes claims by their name.
+        None => claims(context, &namespace, &names, replicas).await?,
+    };
+    let stateful_set = context.caches.stateful_set(&namespace, &names.stateful_set(validate::SHARD));
+    let running_image = stateful_set.and_then(|set| set.metadata.annotations.as_ref()?.get(ANNOTATION_IMAGE).cloned());
+    let (admin, ports) = match context.admin_for(&namespace, names.cluster()).await {
+        Ok((admin, ports)) => (Some(admin), ports),
+        Err(error) => {
+            tracing::debug!(namespace, cluster = names.cluster(), error = %crate::error::chain(&error), "no way to the members yet");
+            (None, Vec::new())
+        }
+    };
+    let pods = context.caches.pods(&namespace, names.cluster());
+    let members = join_all((0..replicas).map(|ordinal| {
+        let name = names.pod(validate::SHARD, ordinal);
+        let address = ports.iter().find(|(pod, ..)| *pod == name).map(|(_, address, _)| *address);
+        let seen = pods.iter().find(|pod| pod.name_any() == name).map(|pod| see(pod, address));
+        let admin = admin.as_ref();
+        async move {
+            let report = match (admin, address) {
+                (Some(admin), Some(address)) => ask(admin, &name, address).await,
+                _ => None,
+            };
+            Member { pod: name, seen, report }
+        }
+    }))
+    .await;
+    Ok(Observed {
+        cluster,
+        status,
+        claims,
+        members,
+        running_image,
+        admin,
+    })
+}
+
+/// The claims that the members' pods would use, from the API server itself.
+///
+/// # Errors
+/// [`Error::Kubernetes`]
+pub async fn claims(context: &Context, namespace: &str, names: &ClusterNames, replicas: u32) -> Result<Vec<Claim>, Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
+    let mut claims = Vec::new();
+    for ordinal in 0..replicas {
+        let name = names.claim(validate::SHARD, ordinal);
+        let claim = api
+            .get_metadata_opt(&name)
+            .await
+            .map_err(Error::kubernetes(format!("read PersistentVolumeClaim {namespace}/{name}")))?;
+        claims.extend(claim.map(Arc::new));
+    }
+    Ok(claims)
+}
+
+async fn ask(admin: &AdminClient, pod: &str, address: std::net::SocketAddr) -> Option<MemberReport> {
+    match tokio::time::timeout(ANSWER, admin.members(address)).await {
+        // The address may have passed to another pod of the same cluster since.
+        Ok(Ok(report)) if report.name == pod => Some(report),
+        Ok(Ok(report)) => {
+            tracing::debug!(pod, %address, answered = report.name, "another member answers at the address");
+            None
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(pod, %address, error = %crate::error::chain(&error), "the member does not answer");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(pod, %address, "the member does not answer in time");
+            None
+        }
+    }
+}
+
+fn see(pod: &Pod, address: Option<std::net::SocketAddr>) -> SeenPod {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    SeenPod {
+        address,
+        ready: is_ready(pod),
+        labelled_primary: pod.labels().get(LABEL_ROLE).is_some_and(|role| role == ROLE_PRIMARY),
+        spec_hash: pod.annotations().get(ANNOTATION_SPEC_HASH).cloned(),
+        config_maps: volumes
+            .filter_map(|volume| Some(volume.config_map.as_ref()?.name.clone()))
+            .collect(),
+    }
+}

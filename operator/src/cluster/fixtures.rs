@@ -1,0 +1,86 @@
+//! What the tests of this folder are made of: a manifest, as the API server would hand it out.
+
+use std::sync::Arc;
+
+use kvfleet_api::admin::{MemberAddress, MemberReport, MemberState, Role};
+use kvfleet_crds::{KvCluster, KvClusterStatus};
+
+use super::fetch::{Member, Observed, SeenPod};
+use crate::config::Config;
+
+pub(super) fn config() -> Config {
+    Config {
+        node_image_repository: "example.org/kvnode".to_owned(),
+        node_image_tag: "1.0.0".to_owned(),
+        node_image_pull_policy: "IfNotPresent".to_owned(),
+        namespace: "kvfleet-system".to_owned(),
+        service_account: "kvfleet".to_owned(),
+        pod_name: "kvfleet-0".to_owned(),
+        lease_name: "kvfleet".to_owned(),
+        watch_namespaces: Vec::new(),
+        health_listen: ([127, 0, 0, 1], 0).into(),
+    }
+}
+
+pub(super) fn cluster(spec: &str) -> KvCluster {
+    let text = format!(
+        "apiVersion: kvfleet.dev/v1alpha1\nkind: KvCluster\n\
+         metadata: {{name: prod, namespace: storage, uid: 7b0c0000-0000-4000-8000-000000000001, generation: 1}}\nspec: {spec}\n"
+    );
+    serde_yaml::from_str(&text).unwrap()
+}
+
+/// Three places, without pods.
+pub(super) fn observed(spec: &str) -> Observed {
+    let members = (0..3).map(|ordinal| Member {
+        pod: format!("prod-s0-{ordinal}"),
+        seen: None,
+        report: None,
+    });
+    Observed {
+        cluster: Arc::new(cluster(spec)),
+        status: KvClusterStatus::default(),
+        claims: Vec::new(),
+        members: members.collect(),
+        running_image: None,
+        admin: None,
+    }
+}
+
+pub(super) fn pod(spec_hash: &str) -> SeenPod {
+    SeenPod {
+        address: None,
+        ready: true,
+        labelled_primary: false,
+        spec_hash: Some(spec_hash.to_owned()),
+        config_maps: Vec::new(),
+    }
+}
+
+pub(super) fn report(ordinal: u64, role: Role) -> MemberReport {
+    let address = |ordinal: u64| MemberAddress {
+        id: ordinal + 1,
+        name: format!("prod-s0-{ordinal}"),
+        peer: String::new(),
+        voter: true,
+    };
+    MemberReport {
+        cluster_id: "7b0c0000-0000-4000-8000-000000000001".to_owned(),
+        shard: 0,
+        id: ordinal + 1,
+        name: format!("prod-s0-{ordinal}"),
+        version: "1.0.0".to_owned(),
+        format: 1,
+        state: MemberState::Member,
+        role: Some(role),
+        ready: true,
+        term: 4,
+        leader: Some(address(0)),
+        last_log_index: Some(1),
+        applied_index: Some(1),
+        applied_revision: 1,
+        members: (0..3).map(address).collect(),
+        storage_used: 25 << 20,
+        tenants: 2,
+    }
+}

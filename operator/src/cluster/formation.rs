@@ -1,0 +1,210 @@
+//! Step 4, second half: one step of the plan, carried out.
+//!
+//! In: a [`Step`]. Out: what status shall say of the formation. The order of its three writes is what makes a group be formed once: first
+//! status names the members, then the claims say so, then one member is told. Absent: the decision.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use kvfleet_api::admin::{Initialize, MemberAddress};
+use kvfleet_crds::{
+    KvClusterStatus,
+    cluster::{Formation, MemberStatus, ShardStatus, WhenDeleted},
+    conditions::Reason,
+    names::{ANNOTATION_FORMED, MANAGER, PORT_PEER},
+};
+use serde_json::json;
+
+use super::{
+    Memory,
+    fetch::{self, Claim, Observed},
+    plan::{Evidence, Founder, Place, Step},
+    status::write,
+    validate::{SHARD, Validated, claims_formed},
+};
+use crate::{context::Context, error::Error};
+
+/// What the plan decides on.
+#[must_use]
+pub fn evidence(observed: &Observed) -> Evidence {
+    let shard = shard(&observed.status);
+    let chosen = shard.iter().flat_map(|shard| &shard.members).filter_map(|member| {
+        Some(Founder {
+            pod: member.pod.clone(),
+            id: member.id.as_ref()?.parse().ok()?,
+        })
+    });
+    Evidence {
+        formation: shard.map(|shard| shard.formation).unwrap_or_default(),
+        bootstrap: shard.and_then(|shard| shard.bootstrap_id.as_ref()?.parse().ok()),
+        chosen: chosen.collect(),
+        claims_formed: claims_formed(observed),
+        places: observed
+            .members
+            .iter()
+            .map(|member| Place {
+                pod: member.pod.clone(),
+                heard: member.report.as_ref().map(|report| (report.id, report.state)),
+            })
+            .collect(),
+    }
+}
+
+/// The status of the only shard.
+#[must_use]
+pub fn shard(status: &KvClusterStatus) -> Option<&ShardStatus> {
+    status.shards.iter().find(|shard| shard.index == SHARD)
+}
+
+/// Carries the step out.
+///
+/// # Errors
+/// [`Error::Halted`] with `FormationLost`; [`Error::Waits`]; [`Error::Kubernetes`]; [`Error::Member`].
+pub async fn execute(context: &Context, validated: &Validated, observed: &Observed, memory: &mut Memory, step: &Step) -> Result<(), Error> {
+    match step {
+        Step::Converged | Step::MarkFormed => {
+            mark_claims(context, validated, &observed.claims).await?;
+            Ok(())
+        }
+        Step::Wait(_) => Ok(()),
+        Step::FormationLost(message) => Err(Error::Halted {
+            reason: Reason::FORMATION_LOST,
+            message: message.clone(),
+        }),
+        Step::Intend(founders) => {
+            let claims = uncached_claims(context, validated).await?;
+            if claims.iter().any(|claim| claim.annotations().contains_key(ANNOTATION_FORMED)) {
+                return Err(Error::Waits("a volume claim says by now that the group was formed".to_owned()));
+            }
+            let Some(bootstrap) = founders.first() else {
+                return Err(Error::Waits("the cluster has no members".to_owned()));
+            };
+            intend(context, validated, observed, memory, bootstrap, founders).await?;
+            initialize(context, validated, observed, &claims, bootstrap, founders).await
+        }
+        Step::Initialize { bootstrap, founders } => {
+            let claims = uncached_claims(context, validated).await?;
+            initialize(context, validated, observed, &claims, bootstrap, founders).await
+        }
+    }
+}
+
+async fn uncached_claims(context: &Context, validated: &Validated) -> Result<Vec<Claim>, Error> {
+    fetch::claims(context, &validated.namespace, &validated.names, validated.replicas).await
+}
+
+/// Status first. The object's version goes along: had it changed since it was read, this decision would rest on the past.
+async fn intend(
+    context: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    memory: &mut Memory,
+    bootstrap: &Founder,
+    founders: &[Founder],
+) -> Result<(), Error> {
+    let members = founders.iter().map(|founder| MemberStatus {
+        pod: founder.pod.clone(),
+        id: Some(founder.id.to_string()),
+        role: None,
+        voter: true,
+        ready: false,
+        storage_used: None,
+    });
+    let mut status = observed.status.clone();
+    status.cluster_id = Some(validated.cluster_id.clone());
+    status.shards = vec![ShardStatus {
+        index: SHARD,
+        formation: Formation::Intended,
+        bootstrap_id: Some(bootstrap.id.to_string()),
+        primary: None,
+        term: None,
+        members: members.collect(),
+    }];
+    write(context, &observed.cluster, memory, status).await
+}
+
+async fn initialize(
+    context: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    claims: &[Claim],
+    bootstrap: &Founder,
+    founders: &[Founder],
+) -> Result<(), Error> {
+    if claims.len() != founders.len() {
+        return Err(Error::Waits("a volume claim of a member is missing".to_owned()));
+    }
+    mark_claims(context, validated, claims).await?;
+    let address = observed
+        .members
+        .iter()
+        .find(|member| member.pod == bootstrap.pod)
+        .and_then(|member| member.seen.as_ref()?.address);
+    let (Some(admin), Some(address)) = (&observed.admin, address) else {
+        return Err(Error::Waits(format!("waiting for {}, which forms the group", bootstrap.pod)));
+    };
+    let formation = Initialize {
+        cluster_id: validated.cluster_id.clone(),
+        bootstrap: bootstrap.id,
+        members: founders
+            .iter()
+            .map(|founder| MemberAddress {
+                id: founder.id,
+                name: founder.pod.clone(),
+                peer: format!("{}:{PORT_PEER}", validated.names.pod_host(&validated.namespace, &founder.pod)),
+                voter: true,
+            })
+            .collect(),
+    };
+    admin
+        .initialize(address, &formation)
+        .await
+        .map_err(Error::member(format!("form the group at {}", bootstrap.pod)))?;
+    tracing::info!(
+        namespace = validated.namespace,
+        cluster = validated.names.cluster(),
+        bootstrap = bootstrap.pod,
+        "told a member to form the group"
+    );
+    Ok(())
+}
+
+/// Says on each claim that the shard has been formed, and who owns it: nobody, unless the data is to go with the KvCluster.
+async fn mark_claims(context: &Context, validated: &Validated, claims: &[Claim]) -> Result<(), Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &validated.namespace);
+    for claim in claims {
+        let owned = claim.owner_references().iter().any(|owner| owner.uid == validated.owner.uid);
+        let goes = validated.when_deleted == WhenDeleted::Delete;
+        if claim.annotations().contains_key(ANNOTATION_FORMED) && owned == goes {
+            continue;
+        }
+        let name = claim.name_any();
+        // No controller reference: the StatefulSet's own controller would take a claim with another controller for a stranger's.
+        let owners = goes.then(|| {
+            let mut owner = validated.owner.clone();
+            owner.controller = None;
+            owner.block_owner_deletion = None;
+            vec![owner]
+        });
+        let patch = json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {
+                "name": name,
+                // A claim made anew in the meantime is another claim.
+                "uid": claim.metadata.uid,
+                "annotations": { ANNOTATION_FORMED: "true" },
+                "ownerReferences": owners.unwrap_or_default(),
+            },
+        });
+        api.patch_metadata(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch))
+            .await
+            .map_err(Error::kubernetes(format!(
+                "annotate PersistentVolumeClaim {}/{name}",
+                validated.namespace
+            )))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! The four conditions, a pure function each.
+
+use kvfleet_crds::{
+    cluster::{Formation, MemberStatus},
+    conditions::{ConditionStatus, ConditionType, Observation, Reason},
+};
+
+use super::{Outcome, members::primary};
+use crate::{
+    cluster::{fetch::Observed, plan::Step},
+    error::{Error, Kind, chain},
+};
+
+/// What the conditions are made from.
+pub struct Findings {
+    formation: Formation,
+    paused: bool,
+    leader: Option<String>,
+    voters: usize,
+    ready_voters: usize,
+    /// Voters that are missing or not ready.
+    missing: Vec<String>,
+    /// Pods that were made from another spec.
+    outdated: Vec<String>,
+    waits_for: Option<String>,
+    settings: Option<String>,
+    trouble: Option<(Reason, String)>,
+}
+
+impl Findings {
+    /// Collects them.
+    #[must_use]
+    pub fn new(observed: &Observed, outcome: &Outcome, formation: Formation, members: &[MemberStatus]) -> Self {
+        let missing = members.iter().filter(|member| !(member.voter && member.ready));
+        let outdated = observed.members.iter().filter(|member| {
+            let hash = member.seen.as_ref().map(|pod| pod.spec_hash.as_deref());
+            matches!((hash, &outcome.spec_hash), (Some(hash), Some(wanted)) if hash != Some(wanted))
+        });
+        Findings {
+            formation,
+            paused: observed.cluster.spec.maintenance.paused,
+            leader: primary(observed).map(|(member, _)| member.pod.clone()),
+            voters: members.len(),
+            ready_voters: members.iter().filter(|member| member.voter && member.ready).count(),
+            missing: missing.map(|member| member.pod.clone()).collect(),
+            outdated: outdated.map(|member| member.pod.clone()).collect(),
+            waits_for: match &outcome.step {
+                Some(Step::Wait(what)) => Some(what.clone()),
+                _ => None,
+            },
+            settings: outcome.settings.as_ref().map(|error| chain(error)),
+            trouble: outcome.trouble.as_ref().and_then(trouble),
+        }
+    }
+
+    /// All four, in the order in which they are shown.
+    #[must_use]
+    pub fn observations(&self) -> Vec<Observation> {
+        let (available, progressing, degraded) = (self.available(), self.progressing(), self.degraded());
+        let ready = self.ready(&available, &progressing, &degraded);
+        vec![available, progressing, degraded, ready]
+    }
+
+    fn available(&self) -> Observation {
+        let quorum = self.voters / 2 + 1;
+        let (holds, reason, message) = match (&self.leader, self.formation) {
+            (_, Formation::Pending | Formation::Intended) => (false, Reason::NOT_FORMED, "the group has not been formed yet".to_owned()),
+            (Some(leader), Formation::Formed) if self.ready_voters >= quorum => (
+                true,
+                Reason::QUORUM_AVAILABLE,
+                format!("{leader} leads, {} of {} members are ready", self.ready_voters, self.voters),
+            ),
+            (Some(leader), Formation::Formed) => (
+                false,
+                Reason::QUORUM_LOST,
+                format!(
+                    "{leader} leads, but {} of {} members are ready and {quorum} are needed: look at the pods that are not",
+                    self.ready_voters, self.voters
+                ),
+            ),
+            (None, Formation::Formed) => (
+                false,
+                Reason::QUORUM_LOST,
+                format!(
+                    "no member leads, {} of {} are ready: look at the pods that are not",
+                    self.ready_voters, self.voters
+                ),
+            ),
+        };
+        observation(ConditionType::AVAILABLE, holds, reason, message)
+    }
+
+    fn progressing(&self) -> Observation {
+        let (holds, reason, message) = if self.paused {
+            let message = "maintenance.paused is true: only the status and the primary's label follow".to_owned();
+            (false, Reason::PAUSED, message)
+        } else if self.formation != Formation::Formed {
+            let message = self.waits_for.clone().unwrap_or_else(|| "the group is being formed".to_owned());
+            (true, Reason::FORMING, message)
+        } else if !self.outdated.is_empty() {
+            let message = format!(
+                "{} run an earlier spec: delete these pods one at a time, each when the others are ready (this release restarts none by itself)",
+                self.outdated.join(", ")
+            );
+            (true, Reason::ROLLING_OUT, message)
+        } else if let Some(settings) = &self.settings {
+            (true, Reason::ROLLING_OUT, settings.clone())
+        } else {
+            (false, Reason::CONVERGED, "everything is as the spec says".to_owned())
+        };
+        observation(ConditionType::PROGRESSING, holds, reason, message)
+    }
+
+    fn degraded(&self) -> Observation {
+        let (holds, reason, message) = match &self.trouble {
+            Some((reason, message)) => (true, *reason, message.clone()),
+            None if self.formation == Formation::Formed && !self.missing.is_empty() => {
+                let message = format!("{} are missing or not ready", self.missing.join(", "));
+                (true, Reason::MEMBER_MISSING, message)
+            }
+            None => (false, Reason::HEALTHY, "nothing is wrong".to_owned()),
+        };
+        observation(ConditionType::DEGRADED, holds, reason, message)
+    }
+
+    fn ready(&self, available: &Observation, progressing: &Observation, degraded: &Observation) -> Observation {
+        // A pause may hide a spec that is not carried out: then the members do not run this generation.
+        let behind = self.paused && (!self.outdated.is_empty() || self.settings.is_some());
+        let (holds, reason, message) = if degraded.status == ConditionStatus::True {
+            (false, degraded.reason, degraded.message.clone())
+        } else if progressing.status == ConditionStatus::True || behind {
+            (false, progressing.reason, progressing.message.clone())
+        } else if available.status != ConditionStatus::True {
+            (false, available.reason, available.message.clone())
+        } else {
+            (true, Reason::READY, available.message.clone())
+        };
+        observation(ConditionType::READY, holds, reason, message)
+    }
+}
+
+/// The reason that a person is told. What passes by itself is not told.
+fn trouble(error: &Error) -> Option<(Reason, String)> {
+    let reason = match error {
+        Error::Halted { reason, .. } => *reason,
+        Error::NotOwned { .. } => Reason::OBJECT_NOT_OWNED,
+        Error::InvalidSpec { .. } => Reason::INVALID_SPEC,
+        Error::SecretLost { .. } => Reason::SECRET_LOST,
+        _ if error.kind() == Kind::Refused => Reason::APPLY_FAILED,
+        _ => return None,
+    };
+    Some((reason, chain(error)))
+}
+
+fn observation(type_: ConditionType, holds: bool, reason: Reason, message: String) -> Observation {
+    Observation {
+        type_,
+        status: ConditionStatus::from(holds),
+        reason,
+        message,
+    }
+}

@@ -1,0 +1,86 @@
+//! The members' part of the status.
+
+use kvfleet_api::admin::{MemberState, Role};
+use kvfleet_crds::{
+    cluster::{MemberRole, MemberStatus, ShardStatus},
+    quantity::Quantity,
+};
+
+use crate::cluster::fetch::{Member, Observed};
+
+const KIBI: u64 = 1 << 10;
+const MEBI: u64 = 1 << 20;
+
+/// The member that leads, and its term. Of two that claim it, the one of the newer term: the other has not heard of it yet.
+#[must_use]
+pub fn primary(observed: &Observed) -> Option<(&Member, u64)> {
+    let claims = observed.members.iter().filter_map(|member| {
+        let report = member.report.as_ref()?;
+        (report.role == Some(Role::Primary) && report.state == MemberState::Member).then_some((member, report.term))
+    });
+    claims.max_by_key(|(_, term)| *term)
+}
+
+/// The version that everyone who answers runs.
+pub(super) fn version(observed: &Observed) -> Option<String> {
+    let mut versions = observed.members.iter().filter_map(|member| Some(&member.report.as_ref()?.version));
+    let first = versions.next()?;
+    versions.all(|version| version == first).then(|| first.clone())
+}
+
+pub(super) fn nobody_answers(observed: &Observed) -> bool {
+    observed.members.iter().all(|member| member.report.is_none())
+}
+
+pub(super) fn members(observed: &Observed, old: Option<&ShardStatus>, storage_bytes: Option<u64>, usage_due: bool) -> Vec<MemberStatus> {
+    let membership = primary(observed)
+        .and_then(|(leader, _)| leader.report.as_ref())
+        .map(|report| report.members.as_slice());
+    observed
+        .members
+        .iter()
+        .map(|member| {
+            let before = old.and_then(|shard| shard.members.iter().find(|before| before.pod == member.pod));
+            let report = member.report.as_ref();
+            let id = report.map(|report| report.id.to_string()).or_else(|| before?.id.clone());
+            let voter = match membership {
+                Some(membership) => membership.iter().any(|known| known.voter && Some(known.id.to_string()) == id),
+                None => before.is_some_and(|before| before.voter && before.id == id),
+            };
+            let used = report.map(|report| rounded(report.storage_used, storage_bytes));
+            let used_before = before.and_then(|before| before.storage_used.clone());
+            MemberStatus {
+                pod: member.pod.clone(),
+                id,
+                role: report.and_then(|report| report.role).map(role),
+                voter,
+                // Both: the Service sends requests only to a pod that Kubernetes, too, calls ready.
+                ready: report.is_some_and(|report| report.ready) && member.seen.as_ref().is_some_and(|pod| pod.ready),
+                storage_used: match used_before {
+                    Some(before) if !usage_due => Some(before),
+                    before => used.or(before),
+                },
+            }
+        })
+        .collect()
+}
+
+fn role(role: Role) -> MemberRole {
+    match role {
+        Role::Primary => MemberRole::Primary,
+        Role::Follower => MemberRole::Follower,
+        Role::Learner => MemberRole::Learner,
+    }
+}
+
+/// Down to a step of 1% of the volume.
+fn rounded(used: u64, storage_bytes: Option<u64>) -> Quantity {
+    let step = storage_bytes.map_or(MEBI, |bytes| bytes / 100).max(1);
+    let stepped = used / step * step;
+    let text = match stepped {
+        0 => "0".to_owned(),
+        small if small < 10 * MEBI => format!("{}Ki", small / KIBI),
+        large => format!("{}Mi", large / MEBI),
+    };
+    Quantity::from(text.as_str())
+}

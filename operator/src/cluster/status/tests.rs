@@ -1,0 +1,235 @@
+use kvfleet_api::admin::Role;
+use kvfleet_crds::conditions::{Reason, find};
+
+use super::*;
+use crate::cluster::{
+    fixtures::{observed, pod, report},
+    validate::validate,
+};
+
+fn now() -> Time {
+    Time("2026-01-01T00:00:00Z".parse().unwrap())
+}
+
+/// A cluster that is as it should be.
+fn healthy() -> (Observed, Outcome) {
+    let mut observed = observed("{storage: {size: 1Gi}}");
+    for (ordinal, member) in (0..).zip(&mut observed.members) {
+        member.seen = Some(pod("h"));
+        member.report = Some(report(ordinal, if ordinal == 0 { Role::Primary } else { Role::Follower }));
+    }
+    observed.status.shards = vec![ShardStatus {
+        index: 0,
+        formation: Formation::Formed,
+        bootstrap_id: Some("1".to_owned()),
+        primary: None,
+        term: None,
+        members: Vec::new(),
+    }];
+    let validated = validate(&observed, &crate::cluster::fixtures::config()).unwrap();
+    let outcome = Outcome {
+        validated: Some(validated),
+        spec_hash: Some("h".to_owned()),
+        step: Some(Step::Converged),
+        trouble: None,
+        settings: None,
+    };
+    (observed, outcome)
+}
+
+/// Available, Progressing, Degraded and Ready, each as `True Reason`.
+fn told(observed: &Observed, outcome: &Outcome) -> [String; 4] {
+    let status = compose(observed, outcome, true, &now());
+    conditions_of(&status)
+}
+
+fn conditions_of(status: &KvClusterStatus) -> [String; 4] {
+    let conditions = status.conditions.iter();
+    let texts: Vec<String> = conditions
+        .map(|condition| format!("{} {}", condition.status, condition.reason))
+        .collect();
+    texts.try_into().unwrap()
+}
+
+fn expect(observed: &Observed, outcome: &Outcome, expected: [&str; 4]) {
+    assert_eq!(told(observed, outcome), expected.map(str::to_owned));
+}
+
+#[test]
+fn a_healthy_cluster_is_ready() {
+    let (observed, outcome) = healthy();
+    expect(
+        &observed,
+        &outcome,
+        ["True QuorumAvailable", "False Converged", "False Healthy", "True Ready"],
+    );
+    let status = compose(&observed, &outcome, true, &now());
+    let shard = &status.shards[0];
+    assert_eq!((shard.primary.as_deref(), shard.term), (Some("prod-s0-0"), Some(4)));
+    assert_eq!(
+        (status.replicas, status.ready_replicas, status.tenants),
+        (Some(3), Some(3), Some(2))
+    );
+    assert_eq!(status.version.as_deref(), Some("1.0.0"));
+    // 25 MiB is 2 whole steps of 1% of 1 GiB.
+    assert_eq!(shard.members[0].storage_used.as_ref().map(|used| used.as_str()), Some("20Mi"));
+}
+
+#[test]
+fn one_lost_member_degrades_and_two_end_the_quorum() {
+    let (mut observed, outcome) = healthy();
+    observed.members[2].report = None;
+    observed.members[2].seen = None;
+    expect(
+        &observed,
+        &outcome,
+        [
+            "True QuorumAvailable",
+            "False Converged",
+            "True MemberMissing",
+            "False MemberMissing",
+        ],
+    );
+    observed.members[1].seen.as_mut().unwrap().ready = false;
+    expect(
+        &observed,
+        &outcome,
+        ["False QuorumLost", "False Converged", "True MemberMissing", "False MemberMissing"],
+    );
+    observed.members[0].report.as_mut().unwrap().role = Some(Role::Follower);
+    let status = compose(&observed, &outcome, true, &now());
+    assert_eq!(status.shards[0].primary, None);
+    assert_eq!(conditions_of(&status)[0], "False QuorumLost");
+}
+
+#[test]
+fn a_group_that_is_not_formed_is_not_available() {
+    let (mut observed, mut outcome) = healthy();
+    observed.status.shards.clear();
+    outcome.step = Some(Step::Wait("waiting to hear from prod-s0-1".to_owned()));
+    expect(
+        &observed,
+        &outcome,
+        ["False NotFormed", "True Forming", "False Healthy", "False Forming"],
+    );
+    let status = compose(&observed, &outcome, true, &now());
+    let progressing = find(&status.conditions, kvfleet_crds::conditions::ConditionType::PROGRESSING).unwrap();
+    assert_eq!(progressing.message, "waiting to hear from prod-s0-1");
+    outcome.step = Some(Step::MarkFormed);
+    expect(
+        &observed,
+        &outcome,
+        ["True QuorumAvailable", "False Converged", "False Healthy", "True Ready"],
+    );
+}
+
+#[test]
+fn an_outdated_pod_and_settings_under_way_are_progress_and_not_ready() {
+    let (mut observed, mut outcome) = healthy();
+    observed.members[1].seen = Some(pod("old"));
+    expect(
+        &observed,
+        &outcome,
+        ["True QuorumAvailable", "True RollingOut", "False Healthy", "False RollingOut"],
+    );
+    observed.members[1].seen = Some(pod("h"));
+    outcome.settings = Some(Error::Waits("not on prod-s0-2 yet".to_owned()));
+    expect(
+        &observed,
+        &outcome,
+        ["True QuorumAvailable", "True RollingOut", "False Healthy", "False RollingOut"],
+    );
+}
+
+#[test]
+fn a_pause_is_told_and_hides_no_spec_that_is_not_carried_out() {
+    let (mut observed, outcome) = healthy();
+    let mut cluster = observed.cluster.as_ref().clone();
+    cluster.spec.maintenance.paused = true;
+    observed.cluster = std::sync::Arc::new(cluster);
+    expect(
+        &observed,
+        &outcome,
+        ["True QuorumAvailable", "False Paused", "False Healthy", "True Ready"],
+    );
+    observed.members[1].seen = Some(pod("old"));
+    expect(
+        &observed,
+        &outcome,
+        ["True QuorumAvailable", "False Paused", "False Healthy", "False Paused"],
+    );
+}
+
+#[test]
+fn what_a_person_must_mend_is_told_and_what_passes_is_not() {
+    let (observed, mut outcome) = healthy();
+    let text = || "x".to_owned();
+    for (trouble, expected) in [
+        (
+            Error::NotOwned {
+                kind: text(),
+                name: text(),
+            },
+            "True ObjectNotOwned",
+        ),
+        (
+            Error::SecretLost {
+                name: text(),
+                problem: text(),
+                remedy: "x",
+            },
+            "True SecretLost",
+        ),
+        (
+            Error::Halted {
+                reason: Reason::FORMATION_LOST,
+                message: text(),
+            },
+            "True FormationLost",
+        ),
+        (
+            Error::InvalidSpec {
+                field: "x",
+                problem: text(),
+            },
+            "True InvalidSpec",
+        ),
+        (Error::Waits(text()), "False Healthy"),
+        (
+            Error::BeingCollected {
+                kind: text(),
+                name: text(),
+                owner: text(),
+            },
+            "False Healthy",
+        ),
+    ] {
+        outcome.trouble = Some(trouble);
+        let [_, _, degraded, ready] = told(&observed, &outcome);
+        assert_eq!(degraded, expected);
+        assert_eq!(ready.starts_with("True"), expected.starts_with("False"), "{expected}: {ready}");
+    }
+}
+
+#[test]
+fn a_figure_of_use_stands_still_until_it_is_due() {
+    let (mut observed, outcome) = healthy();
+    observed.status = compose(&observed, &outcome, true, &now());
+    observed.members[0].report.as_mut().unwrap().storage_used = 500 << 20;
+    let used = |due| {
+        let status = compose(&observed, &outcome, due, &now());
+        status.shards[0].members[0].storage_used.as_ref().unwrap().as_str().to_owned()
+    };
+    assert_eq!(used(false), "20Mi");
+    assert_eq!(used(true), "491Mi");
+}
+
+#[test]
+fn of_two_that_claim_to_lead_the_newer_term_does() {
+    let (mut observed, _) = healthy();
+    let stale = observed.members[0].report.as_mut().unwrap();
+    stale.term = 3;
+    observed.members[1].report.as_mut().unwrap().role = Some(Role::Primary);
+    let (leader, term) = primary(&observed).unwrap();
+    assert_eq!((leader.pod.as_str(), term), ("prod-s0-1", 4));
+}

@@ -32,8 +32,11 @@ async fn main() -> anyhow::Result<()> {
         Command::Run => run(Config::new(common, arguments)?, kubernetes, shutdown).await?,
         Command::LiftFinalizers => {
             let client = kube::Client::try_from(kubernetes)?;
-            let lifted = lift_finalizers::run(&client, &common.watch_namespaces).await?;
-            tracing::info!(lifted, "no Tenant waits for the operator any more");
+            let lifted = tokio::select! {
+                lifted = lift_finalizers::run(&client, &common.watch_namespaces) => lifted?,
+                () = shutdown => anyhow::bail!("stopped before every Tenant was looked at"),
+            };
+            tracing::info!(lifted, "no Tenant carries the finalizer any more; data stays where it is");
         }
     }
     Ok(())

@@ -1,16 +1,15 @@
 //! Tokens of tenants: the key that signs them, and JWTs (RFC 7519) under Ed25519 (RFC 8037).
 //!
 //! In: a key as PEM, the claims. Out: a token; equal inputs give equal bytes, so that a Secret changes only when something did.
-//! Absent: checking a token, which is the members' part, and where the key is kept.
+//! Absent: checking a token, which is the members' part, and the making and keeping of the key.
 
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use kvfleet_api::token::{Claims, Header, Jwk, JwkSet};
+use kvfleet_api::token::{Claims, Header};
 use ring::{
     digest,
-    rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair},
 };
 
@@ -22,38 +21,17 @@ const END: &str = "-----END PRIVATE KEY-----";
 /// A key that signs tokens.
 pub struct Signer {
     pair: Ed25519KeyPair,
-    public: Jwk,
+    /// The key's name: its thumbprint, by which members find the public key in `jwks.json`.
+    kid: String,
 }
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Signer")
-            .field("public", &self.public)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Signer").field("kid", &self.kid).finish_non_exhaustive()
     }
 }
 
 impl Signer {
-    /// A new key as PEM (PKCS #8).
-    ///
-    /// # Errors
-    /// [`Error::Certificate`] when the system gives no randomness.
-    pub fn generate() -> Result<String, Error> {
-        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| unusable("the system gives no randomness"))?;
-        let mut pem = format!("{BEGIN}\n");
-        let mut column = 0;
-        for character in STANDARD.encode(document).chars() {
-            if column == 64 {
-                pem.push('\n');
-                column = 0;
-            }
-            pem.push(character);
-            column += 1;
-        }
-        Ok(format!("{pem}\n{END}\n"))
-    }
-
     /// The key that a PEM text holds.
     ///
     /// # Errors
@@ -70,21 +48,8 @@ impl Signer {
         let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
         // The thumbprint of RFC 7638: the required members only, in the order of their names, without white space.
         let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-        let public = Jwk {
-            kty: "OKP".to_owned(),
-            crv: "Ed25519".to_owned(),
-            kid: URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes())),
-            x,
-        };
-        Ok(Signer { pair, public })
-    }
-
-    /// The public half, as members read it.
-    #[must_use]
-    pub fn jwk_set(&self) -> JwkSet {
-        JwkSet {
-            keys: vec![self.public.clone()],
-        }
+        let kid = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()));
+        Ok(Signer { pair, kid })
     }
 
     /// The token that makes these claims.
@@ -93,7 +58,7 @@ impl Signer {
         let header = Header {
             alg: "EdDSA".to_owned(),
             typ: "JWT".to_owned(),
-            kid: self.public.kid.clone(),
+            kid: self.kid.clone(),
         };
         let header = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).expect("three texts serialise"));
         let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims).expect("texts and numbers serialise"));
@@ -112,9 +77,11 @@ fn unusable(reason: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use kvfleet_api::token::Jwk;
     use ring::signature::{ED25519, UnparsedPublicKey};
 
     use super::*;
+    use crate::certificates::signing_key;
 
     /// The key of RFC 8037, appendix A.
     const KEY: &str =
@@ -132,20 +99,9 @@ mod tests {
         }
     }
 
-    fn verifies(key: &Jwk, token: &str) -> bool {
-        let (signed, signature) = token.rsplit_once('.').unwrap();
-        let public = URL_SAFE_NO_PAD.decode(&key.x).unwrap();
-        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-        UnparsedPublicKey::new(&ED25519, public)
-            .verify(signed.as_bytes(), &signature)
-            .is_ok()
-    }
-
     #[test]
     fn the_key_has_the_thumbprint_of_the_rfc() {
-        let keys = Signer::from_pem(KEY).unwrap().jwk_set().keys;
-        assert_eq!(keys[0].x, "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
-        assert_eq!(keys[0].kid, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert_eq!(Signer::from_pem(KEY).unwrap().kid, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
 
     /// A credentials Secret must not change by itself, in no release: these bytes are for ever.
@@ -161,13 +117,22 @@ mod tests {
     }
 
     #[test]
-    fn a_made_key_signs_and_no_other_verifies() {
-        let (one, two) = (Signer::generate().unwrap(), Signer::generate().unwrap());
-        assert!(one.lines().all(|line| line.len() <= 64), "{one}");
-        let (one, two) = (Signer::from_pem(&one).unwrap(), Signer::from_pem(&two).unwrap());
-        let token = one.sign(&claims());
-        assert!(verifies(&one.public, &token));
-        assert!(!verifies(&two.public, &token));
+    fn what_is_signed_verifies_with_the_published_key_and_with_no_other() {
+        let (pem, published) = signing_key().unwrap();
+        let (_, other) = signing_key().unwrap();
+        let signer = Signer::from_pem(&pem).unwrap();
+        let token = signer.sign(&claims());
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let verify = |key: &Jwk| {
+            let public = URL_SAFE_NO_PAD.decode(&key.x).unwrap();
+            UnparsedPublicKey::new(&ED25519, public)
+                .verify(signed.as_bytes(), &signature)
+                .is_ok()
+        };
+        assert_eq!(published.keys[0].kid, signer.kid, "members find the key by this name");
+        assert!(verify(&published.keys[0]));
+        assert!(!verify(&other.keys[0]));
     }
 
     #[test]

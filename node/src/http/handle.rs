@@ -1,6 +1,7 @@
 //! One request, from its head to its answer: finds the resource, runs its handler, describes a failure, counts and logs.
 //!
-//! What is logged of a request that failed is the tenant, the code and the trace id: never a key, a value or a token.
+//! What is logged of a request that failed is the tenant, the code and the trace id: never a key, a value or a token. A key that is absent
+//! and a condition that does not hold are what programs ask for on purpose: they are logged at `debug` only.
 
 use std::time::Instant;
 

@@ -11,6 +11,8 @@ use kvfleet_api::{Problem, error::Outcome, header, usage::Usage};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode, Url};
 
+use crate::tls::{self, TlsError};
+
 /// Everything but RFC 3986's unreserved characters and `/`, which the server takes as part of the key.
 const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
@@ -31,6 +33,9 @@ pub enum Error {
         /// The beginning of the body.
         body: String,
     },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The connection failed; a write may or may not have taken effect, unless the connection was never made.
     #[error("the request to the server failed")]
     Transport(#[from] reqwest::Error),
@@ -41,7 +46,7 @@ impl Error {
     /// [`Outcome::NotApplied`].
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Endpoint(_) => false,
+            Error::Endpoint(_) | Error::Tls(_) => false,
             Error::Refused(problem) => problem.retryable,
             Error::Unexpected { status, .. } => *status >= 500,
             Error::Transport(_) => true,
@@ -51,7 +56,7 @@ impl Error {
     /// Whether a write that failed in this way took effect.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Error::Endpoint(_) => Outcome::NotApplied,
+            Error::Endpoint(_) | Error::Tls(_) => Outcome::NotApplied,
             Error::Refused(problem) if problem.status < 500 => Outcome::NotApplied,
             Error::Refused(problem) => problem.outcome.unwrap_or(Outcome::Unknown),
             Error::Unexpected { status, .. } if *status < 500 => Outcome::NotApplied,
@@ -105,15 +110,15 @@ impl Client {
     /// A client for the tenant at `endpoint` (`…/api/v1/tenants/<name>`).
     ///
     /// # Errors
-    /// [`Error::Endpoint`] when it is no such URL; [`Error::Transport`] when the HTTP client cannot be made.
+    /// [`Error::Endpoint`] when it is no such URL; [`Error::Tls`] and [`Error::Transport`] when the HTTP client cannot be made.
     pub fn new(endpoint: &str, token: &str) -> Result<Self, Error> {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(2))
             .timeout(Duration::from_secs(65))
             .tcp_nodelay(true)
             // The data port speaks plain HTTP in this release. Without this line a system that has no certificates, such as an image made
-            // from scratch, could not even do that.
-            .tls_certs_only([])
+            // from scratch, and a program that has not chosen a cryptography provider, could not even do that.
+            .tls_backend_preconfigured(tls::trusting_nobody()?)
             .build()?;
         Self::with_http(endpoint, token, http)
     }

@@ -41,6 +41,15 @@ struct NotTheMember {
     wanted: String,
 }
 
+/// TLS without any certificate to believe in: every `https` URL is refused. For plain HTTP.
+pub(crate) fn trusting_nobody() -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    Ok(builder
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
 /// TLS 1.3 towards a server that states `identity`, with a certificate of our own.
 pub(crate) fn client_config(ca: &[u8], certificate: &[u8], key: &[u8], identity: &str) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());

@@ -117,7 +117,7 @@ async fn write(endpoint: &str, token: &str, prefix: String, end: Instant, first:
                     Error::Unexpected { status, .. } => status.to_string(),
                     Error::Transport(error) if error.is_connect() => "connect".to_owned(),
                     Error::Transport(_) => "broken".to_owned(),
-                    Error::Endpoint(_) => return Err(error.into()),
+                    Error::Endpoint(_) | Error::Tls(_) => return Err(error.into()),
                 };
                 *worker.failed.entry(code).or_default() += 1;
                 // The next key: the outcome of this one may be unknown. The pause keeps a refused connection from becoming a busy loop.

@@ -1,6 +1,10 @@
 //! `kvprobe`: the tests' hands inside the cluster. It waits in a pod, and `kubectl exec` runs its other commands there.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -18,7 +22,7 @@ struct Arguments {
 enum Command {
     /// Waits for SIGTERM: the pod's main process.
     Idle,
-    /// Makes one HTTP request and prints {status, headers, body} as JSON.
+    /// Makes one HTTP request, as soon as there is somebody to connect to, and prints {status, headers, body} as JSON.
     Http {
         /// The method.
         method: String,
@@ -106,12 +110,17 @@ async fn http(method: &str, url: &str, headers: &[String], body: Option<String>,
         let (name, value) = header.split_once(':').context("a header is `name: value`")?;
         request = request.header(name.trim(), value.trim());
     }
-    if let Some(size) = body_size {
-        request = request.body(vec![b'x'; size]);
-    } else if let Some(body) = body {
-        request = request.body(body);
-    }
-    let response = request.send().await?;
+    let body = body_size.map(|size| vec![b'x'; size]).or(body.map(String::into_bytes));
+    let request = request.body(body.unwrap_or_default()).build()?;
+    // A Service takes a second or two to reach the node's proxy. What was never connected was never asked, so it may be asked again.
+    let patience = Instant::now() + Duration::from_secs(10);
+    let response = loop {
+        let again = request.try_clone().context("the request cannot be repeated")?;
+        match client.execute(again).await {
+            Err(error) if error.is_connect() && Instant::now() < patience => tokio::time::sleep(Duration::from_millis(100)).await,
+            answered => break answered?,
+        }
+    };
     let status = response.status().as_u16();
     let headers: BTreeMap<String, String> = response
         .headers()

@@ -111,6 +111,9 @@ impl Client {
             .connect_timeout(Duration::from_secs(2))
             .timeout(Duration::from_secs(65))
             .tcp_nodelay(true)
+            // The data port speaks plain HTTP in this release. Without this line a system that has no certificates, such as an image made
+            // from scratch, could not even do that.
+            .tls_certs_only([])
             .build()?;
         Self::with_http(endpoint, token, http)
     }

@@ -4,10 +4,13 @@
 //! the only place that knows them all.
 
 pub mod admin;
+pub mod app;
+pub mod auth;
 pub mod cluster_id;
 pub mod config;
 pub mod data_dir;
 pub mod health;
+pub mod http;
 pub mod lifecycle;
 pub mod log;
 pub mod logging;

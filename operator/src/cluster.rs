@@ -144,7 +144,8 @@ async fn reconcile(cluster: Arc<KvCluster>, clusters: Arc<Clusters>) -> Result<A
     context.caches.filled().await;
     let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
     let mut memory = clusters.take(&key, &cluster);
-    let result = one_pass(&context, &cluster, &mut memory).await;
+    // Boxed, as the steps below are: a future that holds all of them would be copied as a whole at each spawn.
+    let result = Box::pin(one_pass(&context, &cluster, &mut memory)).await;
     let result = match result {
         Ok(again) => {
             memory.failures = 0;
@@ -191,7 +192,7 @@ impl Clusters {
 /// The five steps. The answer says when to look again.
 async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memory) -> Result<Duration, Error> {
     let mut observed = fetch(context, Arc::clone(cluster), memory.status(cluster)).await?;
-    let outcome = carry_out(context, &observed, memory).await;
+    let outcome = Box::pin(carry_out(context, &observed, memory)).await;
     // The formation may have been written down on the way.
     let before = std::mem::replace(&mut observed.status, memory.status(cluster));
     let labelled = role_label::follow(context, &cluster.namespace().unwrap_or_default(), &observed).await;
@@ -249,7 +250,7 @@ async fn carry_out(context: &Context, observed: &Observed, memory: &mut Memory) 
     let paused = observed.cluster.spec.maintenance.paused;
     let result = match paused {
         true => Ok(()),
-        false => converge(context, &validated, observed, memory, objects, &step).await,
+        false => Box::pin(converge(context, &validated, observed, memory, objects, &step)).await,
     };
     outcome.trouble = result.err();
     let formed = shard(&observed.status).is_some_and(|shard| shard.formation == Formation::Formed);
@@ -274,7 +275,7 @@ async fn converge(
         secrets::ensure(context, validated, if running { Origin::Running } else { Origin::New }).await?;
         memory.secrets = Some(Instant::now());
     }
-    apply::apply(context, validated, observed, objects).await?;
+    Box::pin(apply::apply(context, validated, observed, objects)).await?;
     upgrade_available(context, validated, observed, memory).await;
     formation::execute(context, validated, observed, memory, step).await
 }

@@ -76,7 +76,7 @@ impl Context {
     pub async fn admin_for(&self, namespace: &str, cluster_name: &str) -> Result<(AdminClient, Vec<MemberPort>), Error> {
         let client = self.admin_client(namespace, cluster_name).await?;
         let pods = self.caches.pods(namespace, cluster_name);
-        Ok((client, pods.iter().filter_map(|pod| member_port(pod)).collect()))
+        Ok((client, pods.iter().filter_map(member_port).collect()))
     }
 
     /// Tells what happened to an object, to those who ask `kubectl describe`. A lost event is logged, and changes nothing.

@@ -84,7 +84,7 @@ pub async fn run(config: Config, kubernetes: kube::Config, shutdown: impl Future
     let result = tokio::select! {
         error = holder.keep() => Err(RunError::Lease(error)),
         () = cluster::run(Arc::clone(&context), feeds) => Err(RunError::Ended),
-        () = tenant::run(Arc::clone(&context)) => Err(RunError::Ended),
+        () = tenant::run(context) => Err(RunError::Ended),
         () = &mut shutdown => Ok(()),
     };
     holder.release().await;

@@ -1,12 +1,21 @@
-//! The data port as the lifecycle sees it: opened once, told to close its connections, closed.
+//! Opens the data port on a running group.
 
 use std::path::PathBuf;
 
 use tokio::net::TcpListener;
 
 use super::error::LifecycleError;
-use crate::{cluster_id::ClusterId, metrics::Requests, raft::Group, state::Views};
+use crate::{
+    app::App,
+    auth::Authenticator,
+    cluster_id::ClusterId,
+    http::{self, Port, Server},
+    metrics::Requests,
+    raft::Group,
+    state::Views,
+};
 
+/// What the port needs beside the group.
 pub(super) struct DataPortSettings {
     pub(super) cluster: ClusterId,
     pub(super) token_keys: PathBuf,
@@ -14,21 +23,15 @@ pub(super) struct DataPortSettings {
     pub(super) requests: Requests,
 }
 
-pub(super) struct DataPort;
-
-impl DataPort {
-    pub(super) fn open(settings: DataPortSettings, listener: TcpListener, group: Group, views: Views) -> Result<DataPort, LifecycleError> {
-        let _ = (
-            settings.cluster,
-            settings.token_keys,
-            settings.name,
-            settings.requests,
-            listener,
-            group,
-            views,
-        );
-        Ok(DataPort)
-    }
-    pub(super) fn close_connections(&self) {}
-    pub(super) async fn close(self) {}
+/// Serves from here on.
+pub(super) fn open(settings: DataPortSettings, listener: TcpListener, group: Group, views: Views) -> Result<Server, LifecycleError> {
+    let DataPortSettings {
+        cluster,
+        token_keys,
+        name,
+        requests,
+    } = settings;
+    let auth = Authenticator::open(&token_keys, cluster)?;
+    let app = App::new(group, views, &name);
+    Ok(http::serve(listener, http::router(Port { app, auth, requests })))
 }

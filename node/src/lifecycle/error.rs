@@ -2,6 +2,7 @@
 
 use super::ports::PortError;
 use crate::{
+    auth::KeysError,
     data_dir::DataDirError,
     log::OpenError,
     peer::TransportError,
@@ -42,7 +43,7 @@ pub enum LifecycleError {
     },
     /// The token keys cannot be used.
     #[error("tokenKeys: {0}")]
-    TokenKeys(String),
+    TokenKeys(#[from] KeysError),
     /// The log cannot be opened.
     #[error("the write-ahead log cannot be opened")]
     Log(#[from] OpenError),

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::mpsc};
 
 use super::{
-    data_port::{DataPort, DataPortSettings},
+    data_port::{self, DataPortSettings},
     error::LifecycleError,
     surroundings::Listening,
     temporary::Temporary,
@@ -21,6 +21,7 @@ use crate::{
     config::{Config, Mode, Standalone},
     data_dir::{self, DataDir},
     health::{Health, Readiness},
+    http::Server,
     log::{self, Wal},
     metrics::{LogCounters, MemberFigures, Requests, Source},
     peer::{Transport, TransportSettings},
@@ -71,7 +72,7 @@ pub(super) struct Open {
     pub(super) peer_advertise: String,
     pub(super) health: Health,
     pub(super) addresses: Listening,
-    pub(super) data_port: DataPort,
+    pub(super) data_port: Server,
     pub(super) drain_delay: Duration,
     pub(super) log_level: crate::config::LogLevel,
     pub(super) role: Role,
@@ -191,7 +192,7 @@ impl Starting {
             name: name.clone(),
             requests,
         };
-        let data_port = DataPort::open(settings, data, group.clone(), views.clone())?;
+        let data_port = data_port::open(settings, data, group.clone(), views.clone())?;
 
         let ready = group.clone();
         health.started(Readiness::Ask(Arc::new(move || ready.is_ready())));

@@ -231,12 +231,12 @@ fn the_log_is_json_and_names_tenant_code_and_trace() {
     let refused = request(
         data,
         "GET",
-        "/api/v1/tenants/demo/keys/none",
+        "/api/v1/tenants/demo/keys/a?misspelled=1",
         &[("authorization", &format!("Bearer {token}"))],
         b"",
     )
     .expect("an answer");
-    assert_eq!(refused.status, 404);
+    assert_eq!(refused.status, 400);
     let trace = refused.json()["trace_id"].as_str().expect("a trace id").to_owned();
     eventually("a line with the trace id", || {
         let errors = member.errors();
@@ -247,7 +247,7 @@ fn the_log_is_json_and_names_tenant_code_and_trace() {
         let line = lines.into_iter().find(|line| line["trace_id"] == trace.as_str())?;
         assert_eq!(
             (line["code"].as_str(), line["tenant"].as_str()),
-            (Some("key-not-found"), Some("demo")),
+            (Some("invalid-parameter"), Some("demo")),
             "{line}"
         );
         Some(())

@@ -1,5 +1,11 @@
 //! The real program, from outside: started, asked over its ports, ended and killed.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test may panic; its helper functions are not seen as tests"
+)]
+
 mod admin;
 mod alone;
 mod certs;

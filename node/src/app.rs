@@ -1,0 +1,91 @@
+//! What a tenant may ask of the shard, one method per call.
+//!
+//! In: a caller whose token is genuine, and what it wants, already parsed. Out: the answer, or a problem that names the reason and the
+//! remedy. `app` decides access, builds commands, asks `raft`, and turns refusals into problems. Absent by design: HTTP, tokens' bytes,
+//! and the deciding check of any limit: that is in `state`, where racing writes meet. The checks here only spare the log a command that
+//! would be refused anyway.
+
+mod access;
+mod failure;
+mod read;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+pub(crate) mod tests;
+mod write;
+
+use std::{sync::Arc, time::Duration};
+
+pub use access::{Caller, Need};
+pub(crate) use failure::{precondition_failed, value_too_large};
+use kvfleet_api::{Code, Problem};
+pub use read::{Consistency, Found, Listing};
+use tokio::time::Instant;
+pub(crate) use write::check_sizes;
+pub use write::{Deletion, Put, Written};
+
+use crate::{
+    problem::Failure,
+    raft::Group,
+    state::{View, Views},
+};
+
+/// The calls of the data port. A cheap handle.
+#[derive(Clone)]
+pub struct App {
+    group: Group,
+    views: Views,
+    name: Arc<str>,
+}
+
+impl App {
+    /// Serves the tenants of this group. `name` is the member's, for answers that tell who gave them.
+    pub fn new(group: Group, views: Views, name: &str) -> Self {
+        App {
+            group,
+            views,
+            name: name.into(),
+        }
+    }
+
+    /// The member's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What this member has applied last.
+    pub fn latest(&self) -> Arc<View> {
+        self.views.latest()
+    }
+
+    /// How long ago this member last heard from the group, milliseconds: how old a local read may be at most. 0 on the leader.
+    pub fn staleness_ms(&self) -> Option<u64> {
+        let status = self.group.status();
+        if status.role == Some(kvfleet_api::admin::Role::Primary) {
+            return Some(0);
+        }
+        let age = status.last_heartbeat_age?;
+        Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// When a request that comes now must be answered: after `wanted`, or after the cluster's default.
+    ///
+    /// # Errors
+    /// `invalid-parameter` above the cluster's longest timeout: a limit is never clamped.
+    pub fn deadline(&self, wanted: Option<Duration>) -> Result<Instant, Failure> {
+        let view = self.views.latest();
+        let settings = view.settings();
+        let longest = Duration::from_millis(settings.max_request_timeout_ms);
+        let patience = match wanted {
+            None => Duration::from_millis(settings.request_timeout_ms),
+            Some(wanted) if wanted <= longest => wanted,
+            Some(_) => {
+                let detail = format!("KV-Timeout may be at most {} ms here", settings.max_request_timeout_ms);
+                let mut problem = Problem::new(Code::InvalidParameter, detail, "");
+                problem.pointer = Some("KV-Timeout".to_owned());
+                problem.limit = Some(settings.max_request_timeout_ms);
+                return Err(problem.into());
+            }
+        };
+        Ok(Instant::now() + patience)
+    }
+}

@@ -1,0 +1,212 @@
+//! Writes. In: a tenant that takes them, and a record or a key. Out: the new revision.
+//!
+//! What certainly will be refused is refused before it is proposed. "Certainly" is the point: this member may be behind, so a *no* that
+//! depends on what others wrote is made sure of with a read first.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kvfleet_api::tenant::bounds;
+use tokio::time::Instant;
+
+use super::{App, failure, read::blocking};
+use crate::{
+    problem::Failure,
+    state::{Command, Condition, Kind, PutMode, Refusal, Response, Tenant, TenantId, Ttl, View},
+};
+
+/// How many expired records one sweep removes: as many as the leader's own sweeps, few enough that no batch is held up.
+const SWEEP: u32 = 1_000;
+
+/// How often a write is proposed again after a sweep. Each sweep gives back bytes, or the next proposal is the last.
+const SWEEPS: u32 = 8;
+
+/// A record to be written.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// Where.
+    pub key: String,
+    /// The value as sent.
+    pub value: Bytes,
+    /// Its kind.
+    pub kind: Kind,
+    /// `Content-Type` as sent.
+    pub content_type: Option<String>,
+    /// Names lower case without the prefix, sorted.
+    pub metadata: Vec<(String, String)>,
+    /// How long it lives.
+    pub ttl: Ttl,
+    /// What must hold before.
+    pub condition: Condition,
+}
+
+/// A record that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its revision.
+    pub revision: u64,
+    /// Whether it was absent before.
+    pub created: bool,
+    /// When it expires, Unix milliseconds.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// A record that is absent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// The revision that this took; none when there was nothing to delete.
+    pub revision: Option<u64>,
+}
+
+impl Put {
+    fn charge(&self) -> u64 {
+        let metadata: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        (self.key.len() + self.value.len() + metadata) as u64
+    }
+
+    fn command(self, tenant: TenantId) -> Command {
+        let Put {
+            key,
+            value,
+            kind,
+            content_type,
+            metadata,
+            ttl,
+            condition,
+        } = self;
+        Command::Put {
+            tenant,
+            key,
+            value,
+            kind,
+            content_type,
+            metadata,
+            ttl,
+            condition,
+            mode: PutMode::Upsert,
+        }
+    }
+}
+
+/// What this tenant will refuse whatever is stored. Before the body is read, so that a key that is too long costs nothing.
+///
+/// # Errors
+/// `invalid-key`, `invalid-parameter`.
+pub(crate) fn check_sizes(tenant: &Tenant, key: &str, metadata: &[(String, String)]) -> Result<(), Failure> {
+    let limits = &tenant.config.limits;
+    if key.chars().count() > limits.max_key_length as usize {
+        return Err(failure::key_too_long(limits.max_key_length));
+    }
+    if key.len() > bounds::KEY_LENGTH_MAX as usize {
+        return Err(failure::key_too_long(bounds::KEY_LENGTH_MAX));
+    }
+    let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes as u64 > limits.max_metadata_size {
+        return Err(failure::metadata_too_large(limits.max_metadata_size));
+    }
+    Ok(())
+}
+
+impl App {
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// Every refusal of the state machine as its problem; that the shard did not answer in time, with the outcome.
+    pub async fn put(&self, tenant: &Arc<Tenant>, put: Put, deadline: Instant) -> Result<Written, Failure> {
+        self.check_quota(tenant, &put, deadline).await?;
+        for _ in 0..SWEEPS {
+            match self.propose(put.clone().command(tenant.id), deadline).await? {
+                // Bytes of expired records are in the way. The leader sweeps too, but later than this caller wants its answer.
+                Response::Refused(Refusal::StorageQuotaExceeded { expired_waiting: true, .. }) => {
+                    self.propose(Command::Sweep { limit: SWEEP }, deadline).await?;
+                }
+                response => return written(response),
+            }
+        }
+        written(self.propose(put.command(tenant.id), deadline).await?)
+    }
+
+    /// Deletes one record, if it is there.
+    ///
+    /// # Errors
+    /// As [`App::put`].
+    pub async fn delete(&self, tenant: &Arc<Tenant>, key: String, condition: Condition, deadline: Instant) -> Result<Deletion, Failure> {
+        let command = Command::Delete {
+            tenant: tenant.id,
+            key,
+            condition,
+        };
+        match self.propose(command, deadline).await? {
+            Response::Deleted { revision } => Ok(Deletion { revision }),
+            Response::Refused(refusal) => Err(failure::refusal(refusal)),
+            other => Err(failure::response(&other)),
+        }
+    }
+
+    async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, Failure> {
+        self.group.propose(command, deadline).await.map_err(failure::proposal)
+    }
+
+    /// Keeps a tenant at its quota from filling the log with writes that will be refused. Costs nothing while there is room; otherwise a
+    /// look at the record that would be replaced, and a round to the leader before anything is refused.
+    async fn check_quota(&self, tenant: &Tenant, put: &Put, deadline: Instant) -> Result<(), Failure> {
+        let latest = self.views.latest();
+        // A condition that does not hold is the better answer, and only the state machine can give it.
+        if put.condition != Condition::None || !may_be_over(&latest, tenant, put) {
+            return Ok(());
+        }
+        let now_ms = latest.stamp_ms();
+        if quota_allows(latest, now_ms, tenant, put, deadline).await.is_ok() {
+            return Ok(());
+        }
+        let point = self.group.read_barrier(deadline).await.map_err(failure::read)?;
+        quota_allows(point.view, point.now_ms, tenant, put, deadline).await
+    }
+}
+
+/// From memory, as of the view's own stamp. A store that cannot be read is met again by whoever must read it.
+fn may_be_over(view: &View, tenant: &Tenant, put: &Put) -> bool {
+    let limits = &tenant.config.limits;
+    view.used(tenant.id, view.stamp_ms())
+        .is_ok_and(|used| used.keys >= limits.quota_keys || used.storage.saturating_add(put.charge()) > limits.quota_storage)
+}
+
+/// What the state machine would say of the quotas in this view.
+async fn quota_allows(view: Arc<View>, now_ms: u64, tenant: &Tenant, put: &Put, deadline: Instant) -> Result<(), Failure> {
+    let Some(tenant) = view.tenant(&tenant.name).filter(|now| now.id == tenant.id) else {
+        return Ok(());
+    };
+    let (id, key, charge) = (tenant.id, put.key.clone(), put.charge());
+    let look = blocking(deadline, move || {
+        let limits = &tenant.config.limits;
+        let used = view.used(id, now_ms)?;
+        let old = view.get(id, &key, now_ms)?.map(|record| record.charge(&key));
+        if old.is_none() && used.keys >= limits.quota_keys {
+            return Ok(Err(failure::key_quota(limits.quota_keys)));
+        }
+        // Expired records give back their bytes before the state machine decides.
+        let sweepable = view.next_expiry_ms().is_some_and(|next| next <= now_ms);
+        let wanted = used.storage.saturating_sub(old.unwrap_or(0)).saturating_add(charge);
+        if wanted > limits.quota_storage && wanted > used.storage && !sweepable {
+            return Ok(Err(failure::storage_quota(limits.quota_storage, used.storage, wanted)));
+        }
+        Ok(Ok(()))
+    });
+    look.await?
+}
+
+fn written(response: Response) -> Result<Written, Failure> {
+    match response {
+        Response::Put {
+            revision,
+            created,
+            expires_at_ms,
+        } => Ok(Written {
+            revision,
+            created,
+            expires_at_ms,
+        }),
+        Response::Refused(refusal) => Err(failure::refusal(refusal)),
+        other => Err(failure::response(&other)),
+    }
+}

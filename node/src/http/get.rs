@@ -1,0 +1,107 @@
+//! `GET` and `HEAD` of a record, and of a tenant's usage. The router drops the body of a HEAD and keeps its length.
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use kvfleet_api::header as kv;
+
+use super::{
+    condition::{OfRead, Verdict},
+    item, key, kind, metadata, pages,
+    put::{etag, show_expiry},
+    refuse,
+    request::Call,
+};
+use crate::{
+    app::{Found, precondition_failed},
+    problem::Failure,
+    state::Record,
+};
+
+pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>) -> Result<Response, Failure> {
+    let caller = call.caller(tenant)?;
+    let mut query = call.query()?;
+    let key = key::of(in_path.as_deref(), &mut query)?;
+    let consistency = call.consistency(&mut query)?;
+    let envelope = wants_envelope(call, query.take("view")?.as_deref())?;
+    query.finish()?;
+    call.check_headers(&[], &[header::IF_MATCH, header::IF_NONE_MATCH])?;
+    let conditions = OfRead::parse(call.headers())?;
+    let deadline = call.deadline()?;
+
+    let found = call.port.app.get(&caller, key.clone(), consistency, deadline).await;
+    let Found { record, revision, now_ms } = match found {
+        Err(Failure(problem)) if problem.code == kvfleet_api::Code::KeyNotFound && conditions.needs_record() => {
+            return Err(precondition_failed(0));
+        }
+        other => other?,
+    };
+    call.revision = Some(revision);
+    let mut response = match conditions.judge(record.revision) {
+        Verdict::Failed => return Err(precondition_failed(record.revision)),
+        Verdict::Unchanged => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        }
+        Verdict::Send if envelope => typed(kind::ITEM, item::of(&key, &record, now_ms)),
+        Verdict::Send => value(&record),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, etag(record.revision));
+    headers.insert(HeaderName::from_static(kv::KIND), HeaderValue::from_static(kind::name(record.kind)));
+    show_expiry(record.expires_at_ms, headers);
+    Ok(response)
+}
+
+/// The value itself, as it was sent.
+fn value(record: &Record) -> Response {
+    let mut response = Response::new(Body::from(record.value.clone()));
+    let headers = response.headers_mut();
+    let sent = record.content_type.as_deref().and_then(|sent| HeaderValue::try_from(sent).ok());
+    let content_type = sent.unwrap_or(HeaderValue::from_static(kind::default_type(record.kind)));
+    headers.insert(header::CONTENT_TYPE, content_type);
+    metadata::show(&record.metadata, headers);
+    response
+}
+
+/// Whether the caller wants the record's envelope: `?view=item`, or the envelope's media type in `Accept`.
+fn wants_envelope(call: &Call, view: Option<&str>) -> Result<bool, Failure> {
+    match view {
+        Some("item") => Ok(true),
+        Some("value") => Ok(false),
+        Some(_) => Err(refuse::parameter("view", "it is value or item")),
+        None => {
+            let accepted = call
+                .headers()
+                .get_all(header::ACCEPT)
+                .iter()
+                .filter_map(|value| value.to_str().ok());
+            Ok(accepted
+                .flat_map(|value| value.split(','))
+                .any(|range| kind::media_type(range) == kind::ITEM))
+        }
+    }
+}
+
+pub(super) fn typed(content_type: &'static str, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// What the tenant uses, and its limits.
+pub(super) async fn usage(call: &mut Call, tenant: String) -> Result<Response, Failure> {
+    let caller = call.caller(tenant)?;
+    let mut query = call.query()?;
+    let consistency = call.consistency(&mut query)?;
+    query.finish()?;
+    call.check_headers(&[], &[])?;
+    let deadline = call.deadline()?;
+    let usage = call.port.app.usage(&caller, consistency, deadline).await?;
+    pages::json(&usage)
+}

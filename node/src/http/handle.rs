@@ -1,0 +1,151 @@
+//! One request, from its head to its answer: finds the resource, runs its handler, describes a failure, counts and logs.
+//!
+//! What is logged of a request that failed is the tenant, the code and the trace id: never a key, a value or a token. A key that is absent
+//! and a condition that does not hold are what programs ask for on purpose: they are logged at `debug` only.
+
+use std::time::Instant;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::Method,
+    response::Response,
+};
+use kvfleet_api::{Code, Problem};
+
+use super::{
+    Port, delete, describe, get, pages, put, refuse,
+    request::Call,
+    route::{Resource, Route},
+    scan,
+    trace::Trace,
+};
+use crate::{
+    metrics::{Observation, Requests},
+    problem::Failure,
+};
+
+/// The longest path with query. A key has at most 2,048 bytes, tripled by percent-encoding; a scan has four of them, and a cursor.
+const LONGEST_TARGET: usize = 32 << 10;
+
+/// The most bytes of headers: tenants' metadata (8 KiB), a token (4 KiB), and what proxies add.
+const LONGEST_HEADERS: usize = 32 << 10;
+
+pub(super) async fn handle(State(port): State<Port>, request: Request) -> Response {
+    let begun = Instant::now();
+    let (head, body) = request.into_parts();
+    let trace = Trace::of(&head.headers);
+    let method = Requests::method_label(&head.method);
+    let route = Route::parse(head.uri.path());
+    let (label, tenant) = route
+        .as_ref()
+        .map_or(("unmatched", String::new()), |route| (route.label(), route.tenant().to_owned()));
+    let allow = route.as_ref().ok().map(|route| route.resource.allow());
+
+    let mut call = Call::new(port, head, body, trace);
+    let outcome = match check_size(&call).and(route) {
+        Ok(route) => run(&mut call, route).await,
+        Err(failure) => Err(failure),
+    };
+    let (mut response, code) = match outcome {
+        Ok(response) => (response, None),
+        Err(Failure(problem)) => {
+            let code = problem.code;
+            let response = describe::failure(&mut call, *problem, allow);
+            let (status, trace_id) = (response.status().as_u16(), call.trace.id());
+            if status >= 500 {
+                tracing::warn!(
+                    tenant,
+                    code = code.as_str(),
+                    trace_id,
+                    method,
+                    route = label,
+                    status,
+                    "request failed"
+                );
+            } else if matches!(code, Code::KeyNotFound | Code::PreconditionFailed) {
+                // What a program asks for on purpose: a cache miss is no event.
+                tracing::debug!(
+                    tenant,
+                    code = code.as_str(),
+                    trace_id,
+                    method,
+                    route = label,
+                    status,
+                    "request refused"
+                );
+            } else {
+                tracing::info!(
+                    tenant,
+                    code = code.as_str(),
+                    trace_id,
+                    method,
+                    route = label,
+                    status,
+                    "request refused"
+                );
+            }
+            (response, Some(code))
+        }
+    };
+    call.details(&mut response);
+    call.port.requests.observe(Observation {
+        route: label,
+        method,
+        status: response.status().as_u16(),
+        code,
+        elapsed: begun.elapsed(),
+    });
+    response
+}
+
+/// hyper has limits of its own, far above these, which it answers without a word.
+fn check_size(call: &Call) -> Result<(), Failure> {
+    let target = call.head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > LONGEST_TARGET {
+        return Err(refuse::too_large("the path with its query", LONGEST_TARGET, 414));
+    }
+    let headers: usize = call
+        .head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    if headers > LONGEST_HEADERS {
+        return Err(refuse::too_large("all headers together", LONGEST_HEADERS, 431));
+    }
+    Ok(())
+}
+
+async fn run(call: &mut Call, route: Route) -> Result<Response<Body>, Failure> {
+    let Route { resource, tenant } = route;
+    let method = call.head.method.clone();
+    let reads = matches!(method, Method::GET | Method::HEAD);
+    match resource {
+        Resource::Page(code) if reads => pages::error(call, &code),
+        Resource::Whoami if reads => pages::whoami(call).await,
+        Resource::Usage if reads => get::usage(call, tenant).await,
+        Resource::Keys if reads && !call.query_names("key") => scan::scan(call, tenant).await,
+        Resource::Keys | Resource::Key(_) => {
+            let in_path = match resource {
+                Resource::Key(raw) => Some(raw),
+                _ => None,
+            };
+            match method {
+                Method::GET | Method::HEAD => get::get(call, tenant, in_path).await,
+                Method::PUT => put::put(call, tenant, in_path).await,
+                Method::DELETE => delete::delete(call, tenant, in_path).await,
+                _ => Err(not_allowed(call)),
+            }
+        }
+        Resource::Page(_) | Resource::Whoami | Resource::Usage => Err(not_allowed(call)),
+    }
+}
+
+fn not_allowed(call: &Call) -> Failure {
+    let detail = format!(
+        "{} is no call of this resource; the header Allow names those that are",
+        call.head.method
+    );
+    Problem::new(Code::MethodNotAllowed, detail, "").into()
+}

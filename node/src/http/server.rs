@@ -1,0 +1,144 @@
+//! Connections of the data port. In: a listener and a router. Out: answers, until the server is closed. Absent: what is answered.
+//!
+//! hyper itself, not `axum::serve`, because a slow or silent client must not hold a connection for ever, and because a member that is
+//! going away tells its clients on every answer (`Connection: close`) some time before it closes the door.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderValue, Request, Response, header},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+};
+
+/// How long a request's head may take, and how long a connection may be idle: hyper has one clock for both. Above the 60 s that load
+/// balancers usually keep an idle connection, so that they close it and not we, under a request that is on its way.
+const HEAD: Duration = Duration::from_secs(75);
+
+/// Where hyper itself stops reading a head, with a bare 431: far above what the handler describes.
+const HARD_HEAD_BYTES: usize = 128 << 10;
+
+/// Connections at a time. Further ones wait in the kernel's queue.
+const CONNECTIONS: usize = 8_192;
+
+/// How long after a failed `accept` (no file descriptors left, usually) the next is tried.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A running server. Dropping it stops it at once.
+pub struct Server {
+    closing: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+/// Serves this router on this listener from now on.
+pub fn serve(listener: TcpListener, router: Router) -> Server {
+    let closing = Arc::new(AtomicBool::new(false));
+    let (stop, stopped) = watch::channel(false);
+    let accepting = tokio::spawn(accept(listener, router, Arc::clone(&closing), stopped));
+    Server { closing, stop, accepting }
+}
+
+impl Server {
+    /// From now on every answer tells its client to connect anew. New connections are still taken.
+    pub fn close_connections(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes no more connections and no more requests; returns when those under way are answered.
+    pub async fn close(self) {
+        self.close_connections();
+        // The accepting task has a receiver, and every connection has one.
+        self.stop.send_replace(true);
+        self.stop.closed().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router, closing: Arc<AtomicBool>, mut stopped: watch::Receiver<bool>) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let room = Arc::clone(&connections).acquire_owned();
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.changed() => return,
+            accepted = async { (room.await, listener.accept().await) } => accepted,
+        };
+        match accepted {
+            (Ok(room), Ok((stream, _))) => {
+                tokio::spawn(connection(stream, router.clone(), Arc::clone(&closing), stopped.clone(), room));
+            }
+            // Nobody closes the semaphore.
+            (Err(_), _) => return,
+            (_, Err(error)) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    closing: Arc<AtomicBool>,
+    mut stopped: watch::Receiver<bool>,
+    _room: OwnedSemaphorePermit,
+) {
+    // Answers are small and whole: waiting for more to send would only delay them.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let service = TowerToHyperService::new(router);
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let answer = hyper::service::Service::call(&service, request);
+        let closing = Arc::clone(&closing);
+        async move {
+            let mut response: Response<Body> = answer.await?;
+            if closing.load(Ordering::Relaxed) {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HARD_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut serving = std::pin::pin!(serving);
+    // Clients break off connections at any moment; that is no news.
+    tokio::select! {
+        _ = serving.as_mut() => {}
+        () = until_stopped(&mut stopped) => {
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
+        }
+    }
+}
+
+/// Also when the server was dropped.
+async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}

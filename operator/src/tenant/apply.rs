@@ -80,6 +80,8 @@ async fn write(
                  to another name"
             )));
         }
+        // That of a Tenant of the same name which was deleted a moment ago.
+        Err(error @ Error::BeingCollected { .. }) => return Ok(CredentialsState::Pending(chain(&error))),
         Err(error) => return Err(error),
     }
     // The name that status still has is one that an earlier spec gave.

@@ -5,6 +5,7 @@
 //! path: a Tenant that is placed is served without an operator.
 
 pub mod apply;
+pub mod binding;
 pub mod build;
 pub mod cleanup;
 pub mod desk;
@@ -157,7 +158,7 @@ async fn reconcile(tenant: &Tenant, desk: &Desk) -> Result<Action, Error> {
         (Ok(_), None, _) => (Acceptance::Unknown("there is no cluster".to_owned()), Progress::NotPlaced, None),
         (Ok(_), Some(_), Group::Unreachable(why)) => (Acceptance::Unknown(why.clone()), Progress::NotPlaced, None),
         (Ok(validated), Some(cluster), Group::Reached { members, stored }) => {
-            match place::place(desk, tenant, cluster, &validated, members, stored.as_ref()).await? {
+            match place::place(desk, tenant, cluster, &validated, members, stored.as_deref()).await? {
                 Placement::Refused(rejection) => (Acceptance::Rejected(rejection), Progress::NotPlaced, None),
                 Placement::Unsettled(why) => (Acceptance::Unknown(why), Progress::NotPlaced, None),
                 Placement::Placed {

@@ -12,7 +12,8 @@ use kvfleet_api::tenant::TenantStatus;
 use kvfleet_crds::{KvCluster, Tenant};
 
 use super::{
-    build::{Credentials, role_binding, secret},
+    binding,
+    build::{Credentials, secret},
     desk::Desk,
     validate::{endpoint, secret_name},
 };
@@ -39,11 +40,21 @@ pub enum CredentialsState {
 /// [`Error::Kubernetes`]
 pub async fn credentials(desk: &Desk, tenant: &Tenant, cluster: &KvCluster, placed: &TenantStatus) -> Result<CredentialsState, Error> {
     let namespace = tenant.namespace().unwrap_or_default();
+    binding::give(desk, &namespace).await?;
+    binding::notice(desk, &namespace, write(desk, &namespace, tenant, cluster, placed).await)
+}
+
+async fn write(
+    desk: &Desk,
+    namespace: &str,
+    tenant: &Tenant,
+    cluster: &KvCluster,
+    placed: &TenantStatus,
+) -> Result<CredentialsState, Error> {
     let name = secret_name(tenant);
     let Some(cluster_id) = cluster.status.as_ref().and_then(|status| status.cluster_id.as_deref()) else {
         return Ok(CredentialsState::Pending("the cluster has no identity yet".to_owned()));
     };
-    allow_secrets(desk, &namespace).await?;
     let signer = match desk.signer(cluster).await {
         Ok(signer) => signer,
         Err(error @ (Error::Waits(_) | Error::Certificate { .. })) => return Ok(CredentialsState::Pending(chain(&error))),
@@ -52,7 +63,7 @@ pub async fn credentials(desk: &Desk, tenant: &Tenant, cluster: &KvCluster, plac
     let wanted = secret(
         Credentials {
             name: &name,
-            namespace: &namespace,
+            namespace,
             owner: controller_of(tenant)?,
             cluster: &cluster.name_any(),
             cluster_id,
@@ -69,18 +80,14 @@ pub async fn credentials(desk: &Desk, tenant: &Tenant, cluster: &KvCluster, plac
                  to another name"
             )));
         }
-        Err(error) => {
-            // Perhaps somebody has taken the binding away.
-            if is_forbidden(&error) {
-                desk.forget_binding(&namespace);
-            }
-            return Err(error);
-        }
+        // That of a Tenant of the same name which was deleted a moment ago.
+        Err(error @ Error::BeingCollected { .. }) => return Ok(CredentialsState::Pending(chain(&error))),
+        Err(error) => return Err(error),
     }
     // The name that status still has is one that an earlier spec gave.
     let former = tenant.status.as_ref().and_then(|status| status.credentials_secret.as_deref());
     if let Some(former) = former.filter(|former| *former != name) {
-        remove_secret(desk, tenant, former).await?;
+        remove(desk, namespace, tenant, former).await?;
     }
     Ok(CredentialsState::Written)
 }
@@ -91,8 +98,12 @@ pub async fn credentials(desk: &Desk, tenant: &Tenant, cluster: &KvCluster, plac
 /// [`Error::Kubernetes`]
 pub async fn remove_secret(desk: &Desk, tenant: &Tenant, name: &str) -> Result<(), Error> {
     let namespace = tenant.namespace().unwrap_or_default();
-    allow_secrets(desk, &namespace).await?;
-    let api: Api<Secret> = Api::namespaced(desk.context.client.clone(), &namespace);
+    binding::give(desk, &namespace).await?;
+    binding::notice(desk, &namespace, remove(desk, &namespace, tenant, name).await)
+}
+
+async fn remove(desk: &Desk, namespace: &str, tenant: &Tenant, name: &str) -> Result<(), Error> {
+    let api: Api<Secret> = Api::namespaced(desk.context.client.clone(), namespace);
     let live = api
         .get_metadata_opt(name)
         .await
@@ -120,22 +131,4 @@ pub async fn remove_secret(desk: &Desk, tenant: &Tenant, name: &str) -> Result<(
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(Error::kubernetes(format!("delete Secret {namespace}/{name}"))(error)),
     }
-}
-
-/// The binding comes before anything that touches Secrets; it is then taken to be there until a Secret is denied.
-async fn allow_secrets(desk: &Desk, namespace: &str) -> Result<(), Error> {
-    if desk.is_bound(namespace) {
-        return Ok(());
-    }
-    let config = &desk.context.config;
-    // Where the operator is told its namespaces, the chart has made the bindings, and the operator may not.
-    if config.watch_namespaces.is_empty() {
-        apply(&desk.context, role_binding(namespace, &config.service_account, &config.namespace)).await?;
-    }
-    desk.set_bound(namespace);
-    Ok(())
-}
-
-fn is_forbidden(error: &Error) -> bool {
-    matches!(error, Error::Kubernetes { source, .. } if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403))
 }

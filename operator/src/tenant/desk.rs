@@ -203,6 +203,21 @@ impl Desk {
         }
     }
 
+    /// Namespaces that the operator may work with Secrets in, and that hold no Tenant.
+    #[must_use]
+    pub fn empty_bound_namespaces(&self) -> Vec<String> {
+        let mut namespaces = self.lock().bound.clone();
+        for tenant in self.tenants.state() {
+            namespaces.remove(&tenant.namespace().unwrap_or_default());
+        }
+        namespaces.into_iter().collect()
+    }
+
+    /// The Secrets of a namespace are watched no longer.
+    pub fn forget_watch(&self, namespace: &str) {
+        self.lock().watched.remove(namespace);
+    }
+
     /// It was denied.
     pub fn forget_binding(&self, namespace: &str) {
         self.lock().bound.remove(namespace);

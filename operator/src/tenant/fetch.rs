@@ -30,7 +30,7 @@ pub enum Group {
         /// Whom to ask.
         members: Members,
         /// What they hold under the tenant's name.
-        stored: Option<TenantStatus>,
+        stored: Option<Box<TenantStatus>>,
     },
 }
 
@@ -41,7 +41,7 @@ impl Group {
         match self {
             Group::Unreachable(_) => None,
             Group::Reached { stored, .. } => stored
-                .as_ref()
+                .as_deref()
                 .filter(|stored| Some(&stored.config.uid) == tenant.metadata.uid.as_ref()),
         }
     }
@@ -76,7 +76,10 @@ async fn reach(desk: &Desk, namespace: &str, tenant: &Tenant, cluster: &KvCluste
         )
         .await;
     match answer {
-        Ok(stored) => Group::Reached { members, stored },
+        Ok(stored) => Group::Reached {
+            members,
+            stored: stored.map(Box::new),
+        },
         Err(error) => Group::Unreachable(chain(&error)),
     }
 }

@@ -66,7 +66,14 @@ pub async fn place(
     let config = config(desk, cluster, validated, own).await?;
     let mut over_quota = false;
     let status = match own {
-        Some(own) if own.state == TenantState::Active && own.config == config => own.clone(),
+        Some(own) if own.state == TenantState::Active && own.config == config => {
+            // What was in force everywhere stays so: members go down, but their logs do not go back.
+            let applied = tenant.status.as_ref().and_then(|status| status.applied_revision);
+            if applied == Some(own.revision) {
+                desk.set_in_force(cluster, own.revision);
+            }
+            own.clone()
+        }
         _ => match put(members, &name, &config).await {
             Ok(status) => {
                 over_quota = own.is_some_and(|old| falls_below_use(old, &status));
@@ -83,7 +90,7 @@ pub async fn place(
             Err(error) => return Err(error),
         },
     };
-    let behind = behind(desk, tenant, cluster, members, &status).await;
+    let behind = behind(desk, cluster, members, &status).await;
     Ok(Placement::Placed {
         status: Box::new(status),
         behind,
@@ -152,13 +159,8 @@ async fn put(members: &Members, name: &str, config: &TenantConfig) -> Result<Ten
 }
 
 /// Who does not enforce the stored configuration yet.
-async fn behind(desk: &Desk, tenant: &Tenant, cluster: &KvCluster, members: &Members, status: &TenantStatus) -> Vec<String> {
-    // What was in force everywhere stays so: members go down, but their log does not go back.
-    let was_in_force = tenant
-        .status
-        .as_ref()
-        .is_some_and(|old| old.applied_revision == Some(status.revision) && old.cluster_ref.is_some());
-    if was_in_force || desk.is_in_force(cluster, status.revision) {
+async fn behind(desk: &Desk, cluster: &KvCluster, members: &Members, status: &TenantStatus) -> Vec<String> {
+    if desk.is_in_force(cluster, status.revision) {
         return Vec::new();
     }
     let begun = Instant::now();

@@ -43,6 +43,11 @@ async fn watch(desk: &Desk, namespace: String) {
             // One that went while nobody watched is not in the list.
             Ok(Event::InitDone) => missing(desk, &namespace, &found),
             Ok(Event::Apply(secret) | Event::Delete(secret)) => trigger_owner(desk, &secret),
+            // The right was given back with the last Tenant.
+            Err(_) if !desk.is_bound(&namespace) => {
+                desk.forget_watch(&namespace);
+                return;
+            }
             // Among others while a new RoleBinding has not reached the authorizer.
             Err(error) => tracing::debug!(namespace, error = %crate::error::chain(&error), "the watch of Secrets is begun again"),
         }

@@ -12,6 +12,7 @@ use kvfleet_api::tenant::{TenantState, TenantStatus};
 use kvfleet_crds::Tenant;
 
 use super::{
+    binding,
     desk::{ClusterKey, Desk},
     members::Members,
     place::release,
@@ -35,6 +36,7 @@ pub async fn run(desk: &Desk, mut requests: UnboundedReceiver<ClusterKey>) {
             },
         };
         future::join_all(clusters.iter().map(|(namespace, name)| survey_logged(desk, namespace, name))).await;
+        binding::withdraw(desk).await;
     }
 }
 

@@ -1,0 +1,59 @@
+//! The operator's right to work with Secrets, one namespace at a time: there for as long as the namespace holds a Tenant.
+//!
+//! In: namespaces. Out: the RoleBinding `kvfleet-tenants`. Absent: where the operator is told its namespaces: there the chart has made the
+//! bindings, and the operator may not touch them.
+
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::{Api, api::DeleteParams};
+use kvfleet_crds::names::NAMESPACE_BINDING_TENANTS;
+
+use super::{build::role_binding, desk::Desk};
+use crate::{apply::apply, context::Error, error::chain};
+
+/// Before anything that touches Secrets. The binding is then taken to be there until a Secret is denied.
+///
+/// # Errors
+/// [`Error::Kubernetes`]
+pub async fn give(desk: &Desk, namespace: &str) -> Result<(), Error> {
+    if desk.is_bound(namespace) {
+        return Ok(());
+    }
+    let config = &desk.context.config;
+    if config.watch_namespaces.is_empty() {
+        apply(&desk.context, role_binding(namespace, &config.service_account, &config.namespace)).await?;
+    }
+    desk.set_bound(namespace);
+    Ok(())
+}
+
+/// Passes a result on. If it says that Secrets are denied, somebody has taken the binding away, and the next attempt gives it again.
+///
+/// # Errors
+/// Those passed on.
+pub fn notice<T>(desk: &Desk, namespace: &str, result: Result<T, Error>) -> Result<T, Error> {
+    if let Err(Error::Kubernetes { source, .. }) = &result
+        && matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403)
+    {
+        desk.forget_binding(namespace);
+    }
+    result
+}
+
+/// Where the last Tenant has gone, the right goes too. A Tenant that comes at this very moment is denied once, and gives it again.
+pub async fn withdraw(desk: &Desk) {
+    if !desk.context.config.watch_namespaces.is_empty() {
+        return;
+    }
+    for namespace in desk.empty_bound_namespaces() {
+        desk.forget_binding(&namespace);
+        let api: Api<RoleBinding> = Api::namespaced(desk.context.client.clone(), &namespace);
+        match api.delete(NAMESPACE_BINDING_TENANTS, &DeleteParams::default()).await {
+            Ok(_) => tracing::info!(namespace, "holds no Tenant any more: the right on its Secrets is given back"),
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => {
+                desk.set_bound(&namespace);
+                tracing::warn!(namespace, error = %chain(&error), "the right on Secrets could not be given back");
+            }
+        }
+    }
+}

@@ -60,9 +60,17 @@ fn the_fleet_serves_and_fails_over_without_its_operator() -> Result<()> {
         assert_eq!(probe.key(&acme, "PUT", "k", &["--body", "x"])?.status, 201);
         assert_eq!(probe.key(&acme, "GET", "k", &[])?.body, "x");
     }
-    // It comes back and finds the new primary.
-    wait::until("status names another primary", Duration::from_secs(30), || {
-        Ok(Some(namespace.primary("alone")?).filter(|now| *now != primary))
+    // It comes back and sees who leads now: status and the role label agree, whoever it is.
+    wait::until("status and the role label name one primary", Duration::from_secs(30), || {
+        let labelled = namespace.kubectl(&[
+            "get",
+            "pods",
+            "-l",
+            "kvfleet.dev/role=primary",
+            "-o",
+            "jsonpath={.items[*].metadata.name}",
+        ])?;
+        Ok((labelled == namespace.primary("alone")?).then_some(()))
     })?;
     namespace.ready("kvcluster/alone")?;
     Ok(())

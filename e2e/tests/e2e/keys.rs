@@ -58,7 +58,9 @@ fn two_manifests_give_a_store() -> Result<()> {
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = String::new();
-    BufReader::new(forward.stdout.take().context("no output")?).read_line(&mut line)?;
+    // Kept open to the end: kubectl writes a line for each connection and ends when it cannot.
+    let mut output = BufReader::new(forward.stdout.take().context("no output")?);
+    output.read_line(&mut line)?;
     let address = line
         .split_whitespace()
         .find(|word| word.starts_with("127.0.0.1:"))

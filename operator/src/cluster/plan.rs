@@ -128,7 +128,8 @@ fn pending(evidence: &Evidence) -> Step {
 }
 
 fn intended(evidence: &Evidence) -> Step {
-    if !evidence.in_group().is_empty() {
+    let in_group = evidence.in_group();
+    if evidence.is_majority(in_group.len()) {
         return Step::MarkFormed;
     }
     let chosen = evidence
@@ -148,6 +149,14 @@ fn intended(evidence: &Evidence) -> Step {
         return Step::FormationLost(format!(
             "{} lost their volumes while the group was being formed: delete the KvCluster and all its volume claims to begin anew",
             pods(&strangers)
+        ));
+    }
+    if !in_group.is_empty() {
+        // A member is blank until the leader's first entries reach it, which takes as long as names and networks take. Marked formed before
+        // that, it would look like one that has lost its data.
+        return Step::Wait(format!(
+            "{} formed the group; waiting until it has reached a majority",
+            pods(&in_group)
         ));
     }
     if evidence.silent().contains(&bootstrap.pod.as_str()) {

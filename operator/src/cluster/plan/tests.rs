@@ -83,7 +83,11 @@ fn an_intention_is_carried_out_by_the_named_member_and_nobody_else() {
     // The others need not be heard again: their ids are written down.
     assert_eq!(told([Some((1, BLANK)), None, None]), initialize);
     assert!(is_wait(&told([None, Some((2, BLANK)), Some((3, BLANK))])));
-    assert_eq!(told([Some((1, MEMBER)), Some((2, BLANK)), None]), Step::MarkFormed);
+    // Formed, but it has reached nobody yet: the blank ones have lost nothing.
+    assert!(is_wait(&told([Some((1, MEMBER)), Some((2, BLANK)), Some((3, BLANK))])));
+    assert!(is_wait(&told([Some((1, MEMBER)), None, None])));
+    assert_eq!(told([Some((1, MEMBER)), Some((2, MEMBER)), Some((3, BLANK))]), Step::MarkFormed);
+    assert_eq!(told([None, Some((2, MEMBER)), Some((3, MEMBER))]), Step::MarkFormed);
     // A volume that was replaced in between makes another member.
     assert!(is_lost(&told([Some((4, BLANK)), Some((2, BLANK)), Some((3, BLANK))])));
     assert!(is_lost(&told([Some((1, BLANK)), Some((2, BLANK)), Some((5, BLANK))])));

@@ -4,7 +4,7 @@
 //! admitted by `app`, calls `app` and maps what comes back. Absent by design: storage, consensus, and every rule about limits.
 //!
 //! The path is read as it was sent, not as axum would take it apart: a key keeps its double slashes, dot segments and trailing slashes,
-//! and `%2F` in it is a slash. So the router has one handler, and [`route`] is the list of resources.
+//! and `%2F` in it is a slash. So the router has one handler, and `route` is the list of resources.
 
 mod body;
 mod condition;

@@ -116,6 +116,21 @@ impl Error {
         }
     }
 
+    /// Whether the API server forbade it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Error::Kubernetes { source, .. } if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403))
+    }
+
+    /// Whether it cannot be made because its namespace is being deleted: no attempt will succeed.
+    #[must_use]
+    pub fn is_namespace_terminating(&self) -> bool {
+        let Error::Kubernetes { source, .. } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     /// What it means for the next attempt.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -173,4 +188,28 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn answered(json: serde_json::Value) -> Error {
+        let status: kube::core::Status = serde_json::from_value(json).unwrap();
+        Error::kubernetes("apply RoleBinding a/b")(kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn a_terminating_namespace_is_told_from_a_missing_right() {
+        let terminating = answered(serde_json::json!({
+            "status": "Failure", "code": 403, "reason": "Forbidden", "message": "unable to create new content",
+            "details": {"name": "b", "kind": "rolebindings", "causes": [{"reason": "NamespaceTerminating", "message": "namespace a is being terminated"}]}
+        }));
+        assert!(terminating.is_namespace_terminating() && terminating.is_forbidden());
+        let lacking =
+            answered(serde_json::json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "cannot get secrets"}));
+        assert!(!lacking.is_namespace_terminating() && lacking.is_forbidden());
+        assert!(!Error::Waits("for a person".to_owned()).is_forbidden());
+    }
 }

@@ -102,6 +102,8 @@ async fn main() -> Result<()> {
 
 async fn http(method: &str, url: &str, headers: &[String], body: Option<String>, body_size: Option<usize>) -> Result<()> {
     let client = reqwest::Client::builder()
+        // Before the node's proxy knows a Service, its packets go nowhere: that is noticed soon, and the next attempt may find it.
+        .connect_timeout(Duration::from_secs(1))
         .timeout(Duration::from_secs(30))
         .tls_certs_only([])
         .build()?;
@@ -113,7 +115,7 @@ async fn http(method: &str, url: &str, headers: &[String], body: Option<String>,
     let body = body_size.map(|size| vec![b'x'; size]).or(body.map(String::into_bytes));
     let request = request.body(body.unwrap_or_default()).build()?;
     // A Service takes a second or two to reach the node's proxy. What was never connected was never asked, so it may be asked again.
-    let patience = Instant::now() + Duration::from_secs(10);
+    let patience = Instant::now() + Duration::from_secs(20);
     let response = loop {
         let again = request.try_clone().context("the request cannot be repeated")?;
         match client.execute(again).await {

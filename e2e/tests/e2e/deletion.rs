@@ -49,6 +49,6 @@ fn volumes_outlive_the_cluster_and_the_namespace_terminates() -> Result<()> {
     let acme = Credentials::of(&namespace, "acme")?;
     assert_eq!(probe.key(&acme, "GET", "kept", &[])?.body, "x", "the old volumes were found again");
 
-    kubectl::run(&["delete", "namespace", &namespace.name, "--timeout=150s"])?;
+    kubectl::run(&["delete", "namespace", &namespace.name, "--timeout=240s"])?;
     Ok(())
 }

@@ -59,7 +59,13 @@ pub async fn clean_up(desk: &Desk, tenant: &Tenant) -> Result<Action, Error> {
             }
         }
     }
-    remove_secret(desk, tenant, &secret_name(tenant)).await?;
+    match remove_secret(desk, tenant, &secret_name(tenant)).await {
+        Ok(()) => {}
+        // A namespace that goes takes the right on Secrets first, and the Secret itself with it. Waiting for the right would keep the
+        // finalizer, and with it the namespace, for ever. With `watchNamespaces` the right is the chart's, and only its absence is seen.
+        Err(error) if error.is_namespace_terminating() || error.is_forbidden() && !desk.context.config.watch_namespaces.is_empty() => {}
+        Err(error) => return Err(error),
+    }
     finalizer::remove(&desk.context.client, tenant).await?;
     Ok(Action::await_change())
 }

@@ -65,8 +65,6 @@ impl Reason {
     pub const FOREIGN_VOLUMES: Self = Self("ForeignVolumes");
     /// Degraded: members and status do not agree on whether the group was formed.
     pub const FORMATION_LOST: Self = Self("FormationLost");
-    /// Degraded: a member cannot vouch for its data.
-    pub const QUARANTINED: Self = Self("Quarantined");
     /// Degraded: an object of a wanted name belongs to someone else.
     pub const OBJECT_NOT_OWNED: Self = Self("ObjectNotOwned");
     /// Degraded: a Secret that members run with is lost and cannot be made anew.

@@ -14,7 +14,7 @@ mod member;
 mod reference;
 mod value;
 
-pub use arguments::{Arguments, CertificateArguments, Subcommand};
+pub use arguments::{Arguments, CertificateArguments, DumpLogArguments, Subcommand};
 pub use error::{ConfigError, Source};
 pub(crate) use file::Scalar;
 pub use member::{Addresses, Config, LogFormat, LogLevel, Logging, Mode, Peer, PeerPort, RaftTiming, Standalone};

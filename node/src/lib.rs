@@ -9,6 +9,7 @@ pub mod auth;
 pub mod cluster_id;
 pub mod config;
 pub mod data_dir;
+pub mod dump_log;
 pub mod health;
 pub mod http;
 pub mod lifecycle;

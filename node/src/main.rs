@@ -4,8 +4,8 @@ use std::{error::Error, process::ExitCode, time::Duration};
 
 use kvfleet_node::{
     cluster_id::ClusterId,
-    config::{Arguments, CertificateArguments, Config, Subcommand},
-    data_dir,
+    config::{Arguments, CertificateArguments, Config, DumpLogArguments, Subcommand},
+    data_dir, dump_log,
     lifecycle::{self, Signals},
     logging,
     standalone::certificates,
@@ -16,8 +16,10 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let (mut arguments, matches) = Arguments::from_environment();
-    if let Some(Subcommand::Certs(certificates)) = arguments.subcommand.take() {
-        return certs(&certificates);
+    match arguments.subcommand.take() {
+        Some(Subcommand::Certs(certificates)) => return certs(&certificates),
+        Some(Subcommand::DumpLog(dump)) => return print_log(&dump),
+        None => {}
     }
     let print_config = arguments.print_config;
     match Config::load(arguments, &matches) {
@@ -73,6 +75,19 @@ fn certs(arguments: &CertificateArguments) -> ExitCode {
             println!("{cluster}");
             ExitCode::SUCCESS
         }
+        Err(error) => fail(&error),
+    }
+}
+
+fn print_log(arguments: &DumpLogArguments) -> ExitCode {
+    let DumpLogArguments {
+        data_dir,
+        from,
+        to,
+        values,
+    } = arguments;
+    match dump_log::write(data_dir, *from..=*to, *values, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }

@@ -12,6 +12,7 @@ mod encoding;
 mod error;
 mod leader;
 mod log_store;
+mod logged;
 mod network;
 mod propose;
 mod read;
@@ -38,6 +39,7 @@ use openraft::errors::{InitializeError as RaftInitializeError, RaftError};
 use tokio::{sync::watch, task::AbortHandle};
 
 pub use error::{InitializeError, ProposeError, ReadError, StartError, TransferError};
+pub use logged::Logged;
 pub use read::ReadPoint;
 pub use settings::GroupSettings;
 pub use status::GroupStatus;

@@ -210,6 +210,25 @@ pub struct Arguments {
 pub enum Subcommand {
     /// Make a certificate authority, certificates and a token key for a cluster without Kubernetes.
     Certs(CertificateArguments),
+    /// Print a stopped member's log as NDJSON, one line per entry; reads only, and a damaged log as far as it goes.
+    DumpLog(DumpLogArguments),
+}
+
+/// `kvnode dump-log`.
+#[derive(Args, Clone, Debug)]
+pub struct DumpLogArguments {
+    /// The member's data directory.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The first entry to print.
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    pub from: u64,
+    /// The last entry to print.
+    #[arg(long, value_name = "INDEX", default_value_t = u64::MAX, hide_default_value = true)]
+    pub to: u64,
+    /// Print values too: text as it is, anything else in base64.
+    #[arg(long)]
+    pub values: bool,
 }
 
 /// `kvnode certs`.

@@ -38,7 +38,8 @@ pub fn markdown() -> String {
     }
     page.push_str(
         "\n`kvnode certs --out DIR [--cluster-id UUID] [--host HOST]…` makes what a cluster without Kubernetes needs: `ca.crt`, `ca.key`,\n\
-         `tls.crt`, `tls.key` (members), `operator.crt`, `operator.key` (admin port), `jwt.pem` (signs tokens) and `jwks.json` (checks them).\n",
+         `tls.crt`, `tls.key` (members), `operator.crt`, `operator.key` (admin port), `jwt.pem` (signs tokens) and `jwks.json` (checks them).\n\n\
+         `kvnode dump-log --data-dir DIR [--from INDEX] [--to INDEX] [--values]` prints a stopped member's log as NDJSON; it only reads.\n",
     );
     page
 }

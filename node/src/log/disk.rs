@@ -51,6 +51,7 @@ pub trait Disk: Send + Sync {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    read_only: bool,
 }
 
 impl Directory {
@@ -62,7 +63,18 @@ impl Directory {
                 fs::File::open(parent)?.sync_all()?;
             }
         }
-        Ok(Self { path: path.to_owned() })
+        Ok(Self {
+            path: path.to_owned(),
+            read_only: false,
+        })
+    }
+
+    /// The directory at `path` as it is: files are opened for reading only, and nothing is created.
+    pub fn read_only(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            read_only: true,
+        }
     }
 }
 
@@ -93,7 +105,10 @@ impl Disk for Directory {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = fs::OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(!self.read_only)
+            .open(self.path.join(name))?;
         Ok(Arc::new(RealFile(file)))
     }
 

@@ -49,15 +49,7 @@ pub(super) struct Recovered {
 
 /// Reads the log; `None` if the directory holds no segment.
 pub(super) fn recover(disk: &dyn Disk) -> Result<Option<Recovered>, OpenError> {
-    let names = disk.names().map_err(|source| io_error(disk, "list", "", source))?;
-    let mut sequences: Vec<u64> = names
-        .iter()
-        .filter_map(|name| match Name::parse(name) {
-            Name::Segment(sequence) => Some(sequence),
-            Name::Spare(_) | Name::Unfinished | Name::Foreign => None,
-        })
-        .collect();
-    sequences.sort_unstable();
+    let mut sequences = sequences(disk)?;
     // Purged segments are retired oldest first, but a power cut may keep an older name and lose a younger one. What stands before a
     // gap must be purged; `Replay::finish` fails if it is not.
     let gap = sequences
@@ -142,7 +134,21 @@ pub(super) fn recover(disk: &dyn Disk) -> Result<Option<Recovered>, OpenError> {
     }))
 }
 
-fn io_error(disk: &dyn Disk, action: &'static str, name: &str, source: std::io::Error) -> OpenError {
+/// The numbers of the directory's segments, oldest first.
+pub(super) fn sequences(disk: &dyn Disk) -> Result<Vec<u64>, OpenError> {
+    let names = disk.names().map_err(|source| io_error(disk, "list", "", source))?;
+    let mut sequences: Vec<u64> = names
+        .iter()
+        .filter_map(|name| match Name::parse(name) {
+            Name::Segment(sequence) => Some(sequence),
+            Name::Spare(_) | Name::Unfinished | Name::Foreign => None,
+        })
+        .collect();
+    sequences.sort_unstable();
+    Ok(sequences)
+}
+
+pub(super) fn io_error(disk: &dyn Disk, action: &'static str, name: &str, source: std::io::Error) -> OpenError {
     OpenError::Io {
         action,
         file: disk.describe(name),
@@ -151,15 +157,15 @@ fn io_error(disk: &dyn Disk, action: &'static str, name: &str, source: std::io::
 }
 
 /// A segment whose header has been read.
-struct Opened {
-    sequence: u64,
-    header: Header,
+pub(super) struct Opened {
+    pub(super) sequence: u64,
+    pub(super) header: Header,
     length: u64,
-    file: Arc<dyn File>,
+    pub(super) file: Arc<dyn File>,
 }
 
 impl Opened {
-    fn open(disk: &dyn Disk, sequence: u64, oldest: Option<&Self>) -> Result<Self, OpenError> {
+    pub(super) fn open(disk: &dyn Disk, sequence: u64, oldest: Option<&Self>) -> Result<Self, OpenError> {
         let name = segment::name(sequence);
         let file = disk.open(&name).map_err(|source| io_error(disk, "open", &name, source))?;
         let length = file
@@ -205,7 +211,7 @@ impl Opened {
         replay.enter(&self.header).map_err(|found| self.damaged(disk, 0, found))
     }
 
-    fn read(&self, disk: &dyn Disk) -> Result<Vec<u8>, OpenError> {
+    pub(super) fn read(&self, disk: &dyn Disk) -> Result<Vec<u8>, OpenError> {
         let mut bytes = vec![0; usize::try_from(self.length.min(self.header.capacity)).unwrap_or_default()];
         self.file
             .read_at(&mut bytes, 0)

@@ -10,5 +10,6 @@ mod admin;
 mod alone;
 mod certs;
 mod cluster;
+mod dump_log;
 mod http;
 mod member;

@@ -1,0 +1,162 @@
+//! A command in JSON for a person. In: a decoded command. Out: its fields under the names of the REST interface. Absent: a way back; what
+//! is printed is not read again.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use kvfleet_api::{admin::Settings, tenant::TenantConfig};
+use serde::Serialize;
+
+use crate::state::{Command, Condition, Kind, PutMode, TenantId, Ttl};
+
+/// A command.
+#[derive(Serialize)]
+#[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(super) enum Readable {
+    Put {
+        tenant: u32,
+        key: String,
+        kind: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        content_type: Option<String>,
+        /// Pairs, not an object: the order is part of the command.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        metadata: Vec<(String, String)>,
+        ttl: ReadableTtl,
+        condition: ReadableCondition,
+        mode: &'static str,
+        value_bytes: usize,
+        #[serde(flatten)]
+        value: Option<Value>,
+    },
+    Delete {
+        tenant: u32,
+        key: String,
+        condition: ReadableCondition,
+    },
+    Sweep {
+        limit: u32,
+    },
+    Reap {
+        limit: u32,
+    },
+    PutTenant {
+        name: String,
+        config: Box<TenantConfig>,
+    },
+    ReleaseTenant {
+        name: String,
+        uid: String,
+    },
+    DeleteTenant {
+        name: String,
+        uid: String,
+    },
+    PutSettings {
+        settings: Settings,
+    },
+}
+
+#[derive(Serialize)]
+pub(super) enum Value {
+    #[serde(rename = "value")]
+    Text(String),
+    #[serde(rename = "valueBase64")]
+    Base64(String),
+}
+
+impl Value {
+    fn of(bytes: &Bytes) -> Value {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Value::Text(text.to_owned()),
+            Err(_) => Value::Base64(STANDARD.encode(bytes)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum ReadableTtl {
+    Default,
+    Never,
+    Ms(u64),
+    UntilMs(u64),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum ReadableCondition {
+    None,
+    Present,
+    Absent,
+    Revision(u64),
+}
+
+impl From<Condition> for ReadableCondition {
+    fn from(condition: Condition) -> Self {
+        match condition {
+            Condition::None => ReadableCondition::None,
+            Condition::Present => ReadableCondition::Present,
+            Condition::Absent => ReadableCondition::Absent,
+            Condition::Revision(revision) => ReadableCondition::Revision(revision),
+        }
+    }
+}
+
+impl Readable {
+    /// With the value itself only if `values`: otherwise a log can be shown without showing what tenants keep.
+    pub(super) fn of(command: Command, values: bool) -> Readable {
+        match command {
+            Command::Put {
+                tenant: TenantId(tenant),
+                key,
+                value,
+                kind,
+                content_type,
+                metadata,
+                ttl,
+                condition,
+                mode,
+            } => Readable::Put {
+                tenant,
+                key,
+                kind: match kind {
+                    Kind::String => "string",
+                    Kind::Json => "json",
+                    Kind::Bytes => "bytes",
+                },
+                content_type,
+                metadata,
+                ttl: match ttl {
+                    Ttl::Default => ReadableTtl::Default,
+                    Ttl::Never => ReadableTtl::Never,
+                    Ttl::For(milliseconds) => ReadableTtl::Ms(milliseconds),
+                    Ttl::Until(moment) => ReadableTtl::UntilMs(moment),
+                },
+                condition: condition.into(),
+                mode: match mode {
+                    PutMode::Upsert => "upsert",
+                },
+                value_bytes: value.len(),
+                value: values.then(|| Value::of(&value)),
+            },
+            Command::Delete {
+                tenant: TenantId(tenant),
+                key,
+                condition,
+            } => Readable::Delete {
+                tenant,
+                key,
+                condition: condition.into(),
+            },
+            Command::Sweep { limit } => Readable::Sweep { limit },
+            Command::Reap { limit } => Readable::Reap { limit },
+            Command::PutTenant { name, config } => Readable::PutTenant {
+                name,
+                config: Box::new(config),
+            },
+            Command::ReleaseTenant { name, uid } => Readable::ReleaseTenant { name, uid },
+            Command::DeleteTenant { name, uid } => Readable::DeleteTenant { name, uid },
+            Command::PutSettings(settings) => Readable::PutSettings { settings },
+        }
+    }
+}

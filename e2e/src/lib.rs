@@ -4,6 +4,7 @@
 //! cluster from a pod ([`probe::Probe`]) or through a port-forward. What it waits for it awaits; nothing sleeps. When a test fails, the namespace's
 //! objects, events and logs are printed. Absent by design: the operator's and the node's code.
 
+pub mod bench;
 pub mod kubectl;
 pub mod load;
 pub mod manifest;

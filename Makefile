@@ -46,18 +46,29 @@ demo: ## cluster, images, chart, examples/quickstart.yaml, a put and a get: ever
 	@KUBECONFIG=$(OWN_KUBECONFIG) e2e/demo
 
 # The operator's `tests/` need an API server and fail without one, so they are left to `integration`; nothing else needs more than loopback.
-.PHONY: test unit integration e2e
-test: ## every test: unit, integration, e2e; prints how long each took
-	@for step in unit integration e2e; do from=$$SECONDS; $(MAKE) $$step; echo "== $$step: $$((SECONDS - from)) s"; done
+.PHONY: test unit integration faults e2e
+test: ## every test: unit, integration, faults, e2e; prints how long each took
+	@for step in unit integration faults e2e; do from=$$SECONDS; $(MAKE) $$step; echo "== $$step: $$((SECONDS - from)) s"; done
 unit: ## tests that need neither network nor cluster
 	cargo test --locked --quiet --workspace --exclude kvfleet-e2e --exclude kvfleet-operator
 	cargo test --locked --quiet -p kvfleet-operator --lib --bins
+	cargo test --locked --quiet -p kvfleet-e2e --lib
 integration: ## the operator against a real Kubernetes API server, started for the run
 	cargo test --locked --quiet -p kvfleet-operator --test '*' --no-run
 	@e2e/cluster/api-server run cargo test --locked --quiet -p kvfleet-operator --test '*'
 e2e: ## black-box tests on the kind cluster, with freshly built images
 	@KUBECONFIG=$(OWN_KUBECONFIG) $(MAKE) cluster-up images load install probe
-	@e2e/cluster/run cargo test --locked -p kvfleet-e2e -- --test-threads=4
+	@e2e/cluster/run cargo test --locked -p kvfleet-e2e --test e2e --test operator_down --test uninstall -- --test-threads=4
+
+# Three processes in network namespaces, under faults. Root is needed; the seeds are printed (KVFLEET_SEED repeats one).
+FAULTS := cargo test --locked -p kvfleet-e2e --test faults -- --nocapture --test-threads=1
+.PHONY: faults test-faults
+faults: ## the proof with real processes, a few rounds of each fault (about 2 min)
+	cargo build --locked --quiet -p kvfleet-node --bin kvnode
+	$(FAULTS)
+test-faults: ## the whole proof with real processes: 100 histories, 100 frozen leaders, 50 failovers of each kind
+	cargo build --locked --quiet --release -p kvfleet-node --bin kvnode
+	KVNODE_BIN=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/kvnode KVFLEET_HISTORIES=100 KVFLEET_FREEZES=100 KVFLEET_GAPS=50 $(FAULTS)
 
 .PHONY: probe
 probe:

@@ -1,0 +1,118 @@
+//! One running `kvnode`.
+
+use std::{
+    fs::OpenOptions,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// How long the kernel may take to end a killed process, and a terminated one to drain.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A process; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `program` in the network namespace at `net`. Its output is added to the file `log`.
+    pub(super) fn start(program: &Path, net: &str, arguments: &[String], log: &Path) -> Result<Self> {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| log.display().to_string())?;
+        // `setpriv` and `nsenter` become the program: the process id stays. The first sees to it that it does not outlive the test, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "nsenter", &format!("--net={net}")]);
+        command.arg(program).args(arguments);
+        for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("KVNODE_")) {
+            command.env_remove(variable);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("setpriv is missing: install util-linux")?;
+        Ok(Process { child })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal (`TERM`, `STOP`, `CONT`, …).
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        super::tool::run("kill", &[&format!("-{signal}"), &self.id().to_string()]).map(drop)
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bail!("process {} has not ended within {PATIENCE:?}", self.id())
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// When it is no child of ours.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail when it has ended, which is what they are for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The `kvnode` under test: `KVNODE_BIN`, or what cargo built beside this test.
+///
+/// # Errors
+/// When it is not there.
+pub(super) fn program() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("KVNODE_BIN") {
+        let named = PathBuf::from(named);
+        anyhow::ensure!(named.is_file(), "KVNODE_BIN={} is no file", named.display());
+        return Ok(named.canonicalize()?);
+    }
+    let test = std::env::current_exe()?;
+    let beside = test
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("kvnode"))
+        .find(|path| path.is_file());
+    beside.context("kvnode is not built: run `cargo build -p kvfleet-node --bin kvnode`, or name it with KVNODE_BIN")
+}

@@ -2,6 +2,8 @@
 //!
 //! Calls (all mTLS; writes only for the identity `kvfleet://<clusterId>/operator`):
 //! `GET /admin/members` → [`MemberReport`]; `POST /admin/membership/initialize` [`Initialize`] → 204;
+//! `POST /admin/members` [`NewMember`], `POST /admin/members/{id}/promote`, `POST /admin/members/{id}/replace` [`NewMember`],
+//! `DELETE /admin/members/{id}` → [`MembersChanged`], 200 when done, 202 while it goes on;
 //! `GET /admin/tenants` → `[TenantStatus]`; `GET|PUT|DELETE /admin/tenants/{name}`; `GET|PUT /admin/settings` [`Settings`] → [`SettingsStatus`];
 //! `POST /admin/leadership/transfer` → 204; `GET /admin/stats`, `GET /admin/metrics`.
 //! A write to a follower is forwarded to the leader. Reads of tenants are linearizable; `GET /admin/members` speaks of the answering member only.
@@ -31,6 +33,33 @@ pub mod id_string {
     }
 }
 
+/// An id that may be missing, as [`id_string`] otherwise.
+pub mod optional_id_string {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the id, or null.
+    ///
+    /// # Errors
+    /// Only those of the serializer.
+    #[allow(clippy::ref_option)]
+    pub fn serialize<S: Serializer>(id: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match id {
+            Some(id) => serializer.collect_str(id),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads the id.
+    ///
+    /// # Errors
+    /// When there is a text that is no decimal u64.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        #[derive(Deserialize)]
+        struct Id(#[serde(with = "super::id_string")] u64);
+        Ok(Option::<Id>::deserialize(deserializer)?.map(|Id(id)| id))
+    }
+}
+
 /// Where a member stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberState {
@@ -38,6 +67,8 @@ pub enum MemberState {
     Blank,
     /// It takes part in its group.
     Member,
+    /// It was removed from its group and serves nothing. Started again, it sets its data aside and is blank, under a new id.
+    Removed,
     /// It is closing down.
     Draining,
 }
@@ -66,6 +97,71 @@ pub struct MemberAddress {
     pub peer: String,
     /// Whether it votes.
     pub voter: bool,
+}
+
+/// One member as the answering one knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberStanding {
+    /// The member's id.
+    #[serde(with = "id_string")]
+    pub id: u64,
+    /// The pod's name, or `--name`.
+    pub name: String,
+    /// `host:port` of its peer port.
+    pub peer: String,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Its role.
+    pub role: Role,
+    /// Entries of the leader's log that it is not known to have stored. Only the leader tells.
+    pub lag: Option<u64>,
+    /// How long ago the leader heard it, milliseconds. Only the leader tells, and not of itself.
+    pub heard_ms: Option<u64>,
+}
+
+/// What a change of the members is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChangeKind {
+    /// A learner is added.
+    AddLearner,
+    /// A learner gets a vote.
+    Promote,
+    /// A member is taken out.
+    Remove,
+    /// A new member takes the place of a voter.
+    Replace,
+}
+
+/// How far a change is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChangeStage {
+    /// The new learner is being made known.
+    Adding,
+    /// The new learner is sent what it lacks.
+    CatchingUp,
+    /// The voters are being changed.
+    Committing,
+}
+
+/// A change of the members that runs on the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MembershipChange {
+    /// What it is about.
+    pub kind: ChangeKind,
+    /// The member that comes, or goes.
+    #[serde(with = "id_string")]
+    pub id: u64,
+    /// The member whose place it takes.
+    #[serde(with = "optional_id_string", default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<u64>,
+    /// When it began, Unix milliseconds.
+    pub since_ms: u64,
+    /// How far it is.
+    pub stage: ChangeStage,
+    /// While catching up: entries that the new member lacks.
+    pub entries_behind: Option<u64>,
 }
 
 /// `GET /admin/members`: what the answering member knows of itself and its group.
@@ -101,8 +197,11 @@ pub struct MemberReport {
     pub applied_index: Option<u64>,
     /// The last applied revision.
     pub applied_revision: u64,
-    /// The membership that it has applied.
-    pub members: Vec<MemberAddress>,
+    /// The members that its log names.
+    pub members: Vec<MemberStanding>,
+    /// The change of the members that runs, if the answering member leads and one does.
+    #[serde(default)]
+    pub change: Option<MembershipChange>,
     /// Bytes of its data directory.
     pub storage_used: u64,
     /// How many tenants it serves (released ones not counted).
@@ -121,6 +220,31 @@ pub struct Initialize {
     pub bootstrap: u64,
     /// All voters.
     pub members: Vec<MemberAddress>,
+}
+
+/// `POST /admin/members`, and the successor of `POST /admin/members/{id}/replace`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewMember {
+    /// Its id, as it says itself.
+    #[serde(with = "id_string")]
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// `host:port` of its peer port.
+    pub peer: String,
+}
+
+/// The answer to a change of the members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MembersChanged {
+    /// Whether the change holds; otherwise it goes on.
+    pub done: bool,
+    /// How many members vote, as the answering member knows it.
+    pub voters: u32,
+    /// What a person should know: how far it is, or that an even number of voters bears no more losses than one less.
+    pub note: Option<String>,
 }
 
 /// What travels through the log for all members of a shard and is in force without a restart.

@@ -13,6 +13,7 @@ mod error;
 mod leader;
 mod log_store;
 mod logged;
+mod membership;
 mod network;
 mod propose;
 mod read;
@@ -40,6 +41,7 @@ use tokio::{sync::watch, task::AbortHandle};
 
 pub use error::{InitializeError, ProposeError, ReadError, StartError, TransferError};
 pub use logged::Logged;
+pub use membership::{Change, MembershipError, MembershipRefusal};
 pub use read::ReadPoint;
 pub use settings::GroupSettings;
 pub use status::GroupStatus;
@@ -75,6 +77,8 @@ struct Inner {
     leadership: watch::Sender<Leadership>,
     status: watch::Sender<GroupStatus>,
     failure: watch::Sender<Option<String>>,
+    changes: membership::Changes,
+    removed: watch::Sender<bool>,
     draining: AtomicBool,
     recovered: AtomicBool,
     heard_leader: Mutex<Option<Instant>>,
@@ -115,6 +119,8 @@ impl Group {
             leadership: watch::Sender::new(Leadership::NONE),
             status: watch::Sender::new(GroupStatus::unknown()),
             failure: watch::Sender::new(None),
+            changes: membership::Changes::default(),
+            removed: watch::Sender::new(false),
             draining: AtomicBool::new(false),
             recovered: AtomicBool::new(false),
             heard_leader: Mutex::new(None),
@@ -132,6 +138,8 @@ impl Group {
             tokio::spawn(Arc::clone(&inner).watch_recovery()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).ask_for_reads(waiting)).abort_handle(),
             tokio::spawn(Arc::clone(&inner).lead()).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
         ];
         inner.tasks().extend(tasks);
         inner.transport.set_service(Some(Arc::new(serve::Served::new(Arc::clone(&inner)))));
@@ -237,6 +245,10 @@ impl Group {
 impl Inner {
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    fn is_removed(&self) -> bool {
+        *self.removed.borrow()
     }
 
     fn is_recovered(&self) -> bool {

@@ -24,7 +24,8 @@ pub(super) async fn report(State(member): State<Member>) -> Json<MemberReport> {
         last_log_index: status.last_log_index,
         applied_index: view.applied().map(|applied| applied.index),
         applied_revision: view.revision(),
-        members: status.members,
+        members: member.group.standings(),
+        change: member.group.running_change(),
         storage_used: member.storage_used().await,
         tenants: u64::try_from(tenants).unwrap_or(u64::MAX),
     })

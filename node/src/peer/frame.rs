@@ -38,6 +38,8 @@ pub enum Method {
     Forward,
     /// The index that a linearizable read must have applied.
     ReadIndex,
+    /// Who belongs to the group, or a change of that.
+    Membership,
 }
 
 impl Method {
@@ -51,6 +53,7 @@ impl Method {
             Method::TransferLeader => 5,
             Method::Forward => 6,
             Method::ReadIndex => 7,
+            Method::Membership => 10,
         }
     }
 
@@ -64,6 +67,7 @@ impl Method {
             5 => Method::TransferLeader,
             6 => Method::Forward,
             7 => Method::ReadIndex,
+            10 => Method::Membership,
             _ => return None,
         })
     }

@@ -212,12 +212,16 @@ async fn dispatch(
                 let _ = queue.send((Request { sender, method, body }, reply)).await;
             }
         }
-        Method::Append | Method::Vote | Method::PreVote | Method::TransferLeader | Method::Forward | Method::ReadIndex => {
-            match own.service() {
-                Some(service) => service.serve(Request { sender, method, body }, reply),
-                None => reply.refuse(Refusal::Closed),
-            }
-        }
+        Method::Append
+        | Method::Vote
+        | Method::PreVote
+        | Method::TransferLeader
+        | Method::Forward
+        | Method::ReadIndex
+        | Method::Membership => match own.service() {
+            Some(service) => service.serve(Request { sender, method, body }, reply),
+            None => reply.refuse(Refusal::Closed),
+        },
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 mod calls;
 mod membership;
+mod membership_calls;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -13,6 +14,7 @@ pub(super) use calls::{
     Answered, AppendCall, ForwardAnswer, ForwardCall, ReadAnswer, ReadCall, TransferAnswer, decode_vote_answer, decode_vote_call,
     encode_vote_answer, encode_vote_call,
 };
+pub(super) use membership_calls::{ChangeAnswer, KnownMembership, MembershipCall};
 
 use super::types::{Data, Entry, LogId, Membership, Payload, Vote, log_id, vote};
 

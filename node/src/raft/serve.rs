@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Inner,
-    encoding::{self, Answered, AppendCall, ForwardCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable},
+    encoding::{self, Answered, AppendCall, ForwardCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable},
     types::{Raft, Types},
 };
 use crate::peer::{Method, Refusal, Reply, Request, Service};
@@ -53,7 +53,7 @@ impl Service for Served {
     }
 }
 
-async fn answer(inner: &Inner, Request { method, body, .. }: Request) -> Result<Option<Bytes>, Unreadable> {
+async fn answer(inner: &Arc<Inner>, Request { method, body, .. }: Request) -> Result<Option<Bytes>, Unreadable> {
     Ok(match method {
         Method::Append => {
             let AppendCall { request, .. } = AppendCall::decode(body)?;
@@ -95,6 +95,10 @@ async fn answer(inner: &Inner, Request { method, body, .. }: Request) -> Result<
                     .encode(),
             )
         }
+        Method::Membership => Some(match MembershipCall::decode(body)? {
+            MembershipCall::Ask => inner.tell_membership().encode(),
+            MembershipCall::Change { patience_ms, change } => inner.change_forwarded(change, after(patience_ms)).await.encode(),
+        }),
         // The session answers these.
         Method::Ping | Method::Identify => None,
     })

@@ -17,7 +17,7 @@ use super::{
 pub struct GroupStatus {
     /// Where the member stands in its life.
     pub state: MemberState,
-    /// Its role; none while blank.
+    /// Its role; none while blank, and once removed.
     pub role: Option<Role>,
     /// The current term.
     pub term: u64,
@@ -108,13 +108,15 @@ impl Inner {
         let members = members(&metrics.membership_config);
         let blank = metrics.last_log_index.is_none() && metrics.current_term == 0;
         let voter = members.iter().any(|member| member.id == self.settings.id && member.voter);
+        let removed = self.is_removed();
         let state = match (self.is_draining(), blank) {
             (true, _) => MemberState::Draining,
             (false, true) => MemberState::Blank,
+            (false, false) if removed => MemberState::Removed,
             (false, false) => MemberState::Member,
         };
         let role = match metrics.state {
-            _ if blank => None,
+            _ if blank || removed => None,
             ServerState::Leader => Some(Role::Primary),
             _ if voter => Some(Role::Follower),
             _ => Some(Role::Learner),

@@ -1,6 +1,7 @@
 //! Groups of real members in one process: real sockets on loopback with mutual TLS, real logs and real state machines in temporary
 //! directories. Nothing waits for a fixed time; conditions are awaited, with a limit that fails the test.
 
+mod changing;
 mod fleet;
 mod forming;
 mod losing;

@@ -20,7 +20,7 @@ impl Group {
 }
 
 impl Inner {
-    async fn transfer(&self, deadline: Instant) -> Result<(), TransferError> {
+    pub(super) async fn transfer(&self, deadline: Instant) -> Result<(), TransferError> {
         let mut metrics = self.raft.metrics();
         let mut asked: Option<(u64, Instant)> = None;
         loop {

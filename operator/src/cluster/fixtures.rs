@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kvfleet_api::admin::{MemberAddress, MemberReport, MemberState, Role};
+use kvfleet_api::admin::{MemberAddress, MemberReport, MemberStanding, MemberState, Role};
 use kvfleet_crds::{KvCluster, KvClusterStatus};
 
 use super::fetch::{Member, Observed, SeenPod};
@@ -79,7 +79,18 @@ pub(super) fn report(ordinal: u64, role: Role) -> MemberReport {
         last_log_index: Some(1),
         applied_index: Some(1),
         applied_revision: 1,
-        members: (0..3).map(address).collect(),
+        members: (0..3)
+            .map(|ordinal| MemberStanding {
+                id: ordinal + 1,
+                name: format!("prod-s0-{ordinal}"),
+                peer: String::new(),
+                voter: true,
+                role: if ordinal == 0 { Role::Primary } else { Role::Follower },
+                lag: (role == Role::Primary).then_some(0),
+                heard_ms: None,
+            })
+            .collect(),
+        change: None,
         storage_used: 25 << 20,
         tenants: 2,
     }

@@ -98,7 +98,7 @@ fn behind(reports: &[MemberReport], revision: u64) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use kvfleet_api::admin::{MemberAddress, MemberState};
+    use kvfleet_api::admin::{MemberStanding, MemberState, Role};
 
     use super::*;
 
@@ -120,13 +120,17 @@ mod tests {
             applied_revision,
             members: members
                 .iter()
-                .map(|id| MemberAddress {
+                .map(|id| MemberStanding {
                     id: *id,
                     name: format!("prod-s0-{id}"),
                     peer: String::new(),
                     voter: true,
+                    role: Role::Follower,
+                    lag: None,
+                    heard_ms: None,
                 })
                 .collect(),
+            change: None,
             storage_used: 0,
             tenants: 0,
         }

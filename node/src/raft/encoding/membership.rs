@@ -66,14 +66,14 @@ pub(super) fn decode(mut bytes: Bytes) -> Read<Membership> {
     Membership::new(configurations, members).map_err(|_| Unreadable::Unknown { field: "voters", value: 0 })
 }
 
-fn put_text(bytes: &mut BytesMut, text: &str) {
+pub(super) fn put_text(bytes: &mut BytesMut, text: &str) {
     let cut = text.floor_char_boundary(TEXT_BYTES);
     let text = text.get(..cut).unwrap_or_default();
     bytes.put_u16(u16::try_from(text.len()).expect("texts are cut at 1,024 bytes"));
     bytes.put_slice(text.as_bytes());
 }
 
-fn get_text(bytes: &mut Bytes) -> Read<String> {
+pub(super) fn get_text(bytes: &mut Bytes) -> Read<String> {
     let length = usize::from(bytes.try_get_u16()?);
     String::from_utf8(get_slice(bytes, length)?.to_vec()).map_err(|_| Unreadable::NotText)
 }

@@ -95,6 +95,44 @@ impl Fleet {
         fleet
     }
 
+    /// One more blank member.
+    pub(super) async fn join(&mut self) -> usize {
+        let at = self.seats.len();
+        let id = 0x1001 + u64::try_from(at).unwrap();
+        self.seats.push(Seat {
+            id,
+            name: format!("m{}", at + 1),
+            address: "127.0.0.1:0".to_owned(),
+            running: None,
+        });
+        self.start(at).await;
+        at
+    }
+
+    /// As [`Fleet::join`], under the name and at the address of a member that is stopped.
+    pub(super) async fn join_in_place_of(&mut self, lost: usize) -> usize {
+        let at = self.seats.len();
+        let (name, address) = (self.seats[lost].name.clone(), self.seats[lost].address.clone());
+        self.seats.push(Seat {
+            id: 0x1001 + u64::try_from(at).unwrap(),
+            name,
+            address,
+            running: None,
+        });
+        self.start(at).await;
+        at
+    }
+
+    pub(super) fn learner(&self, at: usize) -> MemberAddress {
+        let seat = &self.seats[at];
+        MemberAddress {
+            id: seat.id,
+            name: seat.name.clone(),
+            peer: seat.address.clone(),
+            voter: false,
+        }
+    }
+
     pub(super) fn addresses(&self) -> Vec<MemberAddress> {
         self.seats
             .iter()

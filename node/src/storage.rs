@@ -6,6 +6,7 @@
 
 mod fjall_store;
 pub mod keys;
+mod row_cache;
 
 use std::{ops::Bound, path::PathBuf, sync::Arc};
 
@@ -105,6 +106,12 @@ pub trait Reader: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Read`] when the engine cannot read.
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// One row, if it is in memory: never blocks. None when it is not known without asking the engine.
+    #[allow(clippy::option_option)] // Not known, known to be absent, known.
+    fn recall(&self, _keyspace: Keyspace, _key: &[u8]) -> Option<Option<Bytes>> {
+        None
+    }
 
     /// The rows of an interval.
     fn range(&self, keyspace: Keyspace, range: KeyRange, direction: Direction) -> Rows;

@@ -2,7 +2,7 @@
 //!
 //! Access is decided on the very view that is read, so a linearizable read is linearizable in this too. The store blocks: a record that
 //! is not in memory is a read of the disk, and one slow disk must not hold up requests that only wait for the network. So every look at
-//! rows runs on tokio's threads for blocking work; only the tables (usage without expiries, tenants) are read in place.
+//! rows runs on tokio's threads for blocking work; only the tables (usage without expiries, tenants) and hot records are read in place.
 
 use kvfleet_api::usage::{Gauge, Usage};
 use tokio::time::Instant;
@@ -56,7 +56,11 @@ impl App {
         let (tenant, point) = self.point(caller, consistency, deadline).await?;
         let revision = point.view.revision();
         let now_ms = point.now_ms;
-        let record = blocking(deadline, move || point.view.get(tenant.id, &key, now_ms)).await?;
+        let recalled = point.view.recall(tenant.id, &key, now_ms).map_err(|error| failure::store(&error))?;
+        let record = match recalled {
+            Some(record) => record,
+            None => blocking(deadline, move || point.view.get(tenant.id, &key, now_ms)).await?,
+        };
         record
             .map(|record| Found { record, revision, now_ms })
             .ok_or_else(failure::key_not_found)

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use axum::http::HeaderMap;
 
-/// An id that is made at most once, and only for requests that show it: randomness is a system call.
+/// An id that is made at most once, and only for requests that show it.
 pub(super) struct Trace(OnceLock<String>);
 
 impl Trace {

@@ -24,7 +24,7 @@ use super::{
     types::{self, Committed, Entry, LogId, Member, Payload, StoredMembership, Types},
 };
 use crate::{
-    state::{Applied, Body, Input, Machine, Proposal},
+    state::{Applied, Body, Input, Machine, Proposal, Response},
     storage::{Store, StoreError},
 };
 
@@ -41,11 +41,10 @@ pub(super) struct StateMachine {
     batches: mpsc::Sender<Batch>,
 }
 
-/// Entries to apply, and who waits for each.
+/// Entries to apply, and who waits for their answers.
 struct Batch {
     entries: Vec<Entry>,
-    responders: Vec<Option<ApplyResponder<Types>>>,
-    done: oneshot::Sender<io::Result<()>>,
+    done: oneshot::Sender<io::Result<Vec<Response>>>,
 }
 
 /// Tells when the apply thread has ended: everything applied is durable then.
@@ -81,8 +80,8 @@ pub(super) fn start<S: Store>(machine: Machine<S>, durable: watch::Receiver<Dura
 }
 
 fn run<S: Store>(mut machine: Machine<S>, waiting: &mpsc::Receiver<Batch>) -> Result<(), StoreError> {
-    while let Ok(Batch { entries, responders, done }) = waiting.recv() {
-        let outcome = apply(&mut machine, entries, responders);
+    while let Ok(Batch { entries, done }) = waiting.recv() {
+        let outcome = apply(&mut machine, entries);
         let failed = outcome.is_err();
         // openraft has stopped listening only when it is closing down.
         let _ = done.send(outcome);
@@ -94,15 +93,9 @@ fn run<S: Store>(mut machine: Machine<S>, waiting: &mpsc::Receiver<Batch>) -> Re
     machine.persist()
 }
 
-fn apply<S: Store>(machine: &mut Machine<S>, entries: Vec<Entry>, responders: Vec<Option<ApplyResponder<Types>>>) -> io::Result<()> {
+fn apply<S: Store>(machine: &mut Machine<S>, entries: Vec<Entry>) -> io::Result<Vec<Response>> {
     let inputs = entries.into_iter().map(input).collect::<io::Result<Vec<_>>>()?;
-    let answers = machine.apply(inputs).map_err(io::Error::other)?;
-    for (responder, answer) in responders.into_iter().zip(answers) {
-        if let Some(responder) = responder {
-            responder.send(answer);
-        }
-    }
-    Ok(())
+    machine.apply(inputs).map_err(io::Error::other)
 }
 
 fn input(entry: Entry) -> io::Result<Input> {
@@ -137,8 +130,15 @@ impl StateMachine {
         }
         let (done, applied) = oneshot::channel();
         let ended = || io::Error::other("the apply thread has ended");
-        self.batches.send(Batch { entries, responders, done }).map_err(|_| ended())?;
-        applied.await.map_err(|_| ended())?
+        self.batches.send(Batch { entries, done }).map_err(|_| ended())?;
+        let answers = applied.await.map_err(|_| ended())??;
+        // Here and not on the apply thread: from there each waiter would be woken by a system call of its own.
+        for (responder, answer) in responders.into_iter().zip(answers) {
+            if let Some(responder) = responder {
+                responder.send(answer);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -37,8 +37,9 @@ use super::{
 };
 use crate::peer::{CallError, Lane, Method, PeerAddress, Pending, Transport};
 
-/// How many appends may be under way to one follower …
-const WINDOW: usize = 64;
+/// How many appends may be under way to one follower: one that it stores, one that waits there for its turn. With more, a busy leader sends
+/// every handful of entries by itself, and each costs the follower a flush, an answer and several changes of threads …
+const WINDOW: usize = 2;
 /// … and how many of their bytes.
 const WINDOW_BYTES: usize = 16 << 20;
 /// A follower that takes longer than this to store entries is tried anew: its process exits at 3 s.

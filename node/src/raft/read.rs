@@ -1,9 +1,9 @@
 //! Reads. In: a wish to read, with a deadline. Out: a view that contains everything acknowledged before the wish, and the moment as of
 //! which to read it. Absent: reading the rows (`state`).
 //!
-//! The leader makes sure with a quorum that it still leads (ReadIndex; openraft answers all reads that wait with one round). A follower
-//! asks the leader, one call at a time: reads that come while a call is under way share the next one, so however many readers there are,
-//! the leader is asked once per round trip. They may not share the one under way: it may have been answered before they came.
+//! The leader makes sure with a quorum that it still leads (ReadIndex); a follower asks the leader. Either way one question is under way at
+//! a time: reads that come meanwhile share the next one, so however many readers there are, the group is asked once per round trip. They
+//! may not share the one under way: it may have been answered before they came.
 
 use std::sync::Arc;
 
@@ -83,10 +83,7 @@ impl Inner {
             self.check_reads()?;
             let known = *leadership.borrow_and_update();
             let answer = match known.leader {
-                Some(_) if known.own => tokio::time::timeout_at(deadline, self.read_index())
-                    .await
-                    .unwrap_or(ReadAnswer::Again),
-                Some(leader) if leader != self.settings.id => {
+                Some(leader) if known.own || leader != self.settings.id => {
                     let (asked, answer) = oneshot::channel();
                     // The queue ends with the group, and then the answer does not come.
                     let _ = self.reads.send(asked);
@@ -139,14 +136,22 @@ impl Inner {
     }
 
     async fn ask_leader(&self) -> ReadAnswer {
-        let Some(peer) = self.leadership.borrow().leader.and_then(|leader| self.address_of(leader)) else {
+        let known = *self.leadership.borrow();
+        let mut leadership = self.leadership.subscribe();
+        if known.own {
+            return tokio::select! {
+                biased;
+                answer = self.read_index() => answer,
+                () = until(&mut leadership, |now| *now != known) => ReadAnswer::Again,
+            };
+        }
+        let Some(peer) = known.leader.and_then(|leader| self.address_of(leader)) else {
             return ReadAnswer::Again;
         };
         let patience = self.settings.grace();
         let call = ReadCall {
             patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
         };
-        let mut leadership = self.leadership.subscribe();
         let answer = tokio::select! {
             biased;
             answer = self.transport.call(&peer, Lane::Calls, Method::ReadIndex, call.encode(), Instant::now() + patience) => answer.ok(),

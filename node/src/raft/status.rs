@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use kvfleet_api::admin::{MemberAddress, MemberState, Role};
 use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::watch::WatchReceiver as _};
-use tokio::time::Instant;
 
 use super::{
     Inner,
@@ -142,14 +141,19 @@ impl Inner {
     }
 
     /// Follows openraft until it stops: who leads, whose clocks count, whether it has failed.
+    ///
+    /// Woken by what changes rarely, and otherwise once per heartbeat: openraft's figures change with every batch of entries, and following
+    /// each change cost a loaded leader a tenth of its time.
     pub(super) async fn watch_metrics(self: Arc<Self>) {
-        let mut metrics = self.raft.metrics();
+        let metrics = self.raft.metrics();
+        let mut server = self.raft.server_metrics();
         let lease = self.settings.election_timeout * 2 / 3;
         let mut membership_at = None;
         let mut known = None;
         loop {
-            let quorum_until = {
-                let now = metrics.borrow_and_update();
+            server.borrow_and_update();
+            {
+                let now = metrics.borrow_watched();
                 if let Err(fatal) = &now.running_state {
                     if !self.is_draining() {
                         self.fail(format!("consensus has stopped: {fatal}"));
@@ -162,11 +166,10 @@ impl Inner {
                     membership_at = Some(*now.membership_config.log_id());
                     self.transport.clock().set_voters(now.membership_config.voter_ids().collect());
                 }
-                let (leadership, quorum_until) = self.leadership(&now, lease);
+                let leadership = self.leadership(&now, lease);
                 self.transport.clock().set_leading(leadership.own);
                 self.publish_leadership(leadership);
-                quorum_until
-            };
+            }
             let status = self.read_status();
             let coarse = (
                 status.state,
@@ -179,36 +182,27 @@ impl Inner {
                 known = Some(coarse);
                 self.status.send_replace(status);
             }
-            let quorum_lost = async {
-                match quorum_until {
-                    Some(moment) => tokio::time::sleep_until(moment).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                changed = metrics.changed() => if changed.is_err() {
+            // The end of the pause is what notices that a quorum is no longer heard.
+            match tokio::time::timeout(self.settings.heartbeat_interval, server.changed()).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(_)) => {
                     self.publish_leadership(Leadership::OVER);
                     return;
-                },
-                () = quorum_lost => {}
+                }
             }
         }
     }
 
-    fn leadership(&self, metrics: &RaftMetrics<Types>, lease: Duration) -> (Leadership, Option<Instant>) {
+    fn leadership(&self, metrics: &RaftMetrics<Types>, lease: Duration) -> Leadership {
         let own = metrics.state == ServerState::Leader && metrics.current_leader == Some(self.settings.id);
         let alone = metrics.membership_config.voter_ids().count() == 1;
-        let heard_until = metrics
-            .last_quorum_acked
-            .map(|at| Instant::now() + (2 * lease).saturating_sub(at.elapsed()));
         // A leader that has just been elected has heard a quorum: of votes.
         let quorum = own && (alone || metrics.last_quorum_acked.is_none_or(|at| at.elapsed() < 2 * lease));
-        let leadership = Leadership {
+        Leadership {
             term: metrics.current_term,
             leader: metrics.current_leader,
             own,
             quorum,
-        };
-        (leadership, heard_until.filter(|_| quorum && !alone))
+        }
     }
 }

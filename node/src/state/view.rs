@@ -92,7 +92,27 @@ impl View {
         let Some(row) = self.reader.get(Keyspace::Records, &keys::record(tenant, key))? else {
             return Ok(None);
         };
-        let record = Record::decode(&row).map_err(|error| damaged(Keyspace::Records, error))?;
+        self.shown(&row, now_ms)
+    }
+
+    /// As [`View::get`], from memory: none when the store must be asked. Never blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`].
+    #[allow(clippy::option_option)] // Not known, known to be absent, known.
+    pub fn recall(&self, tenant: TenantId, key: &str, now_ms: u64) -> Result<Option<Option<Record>>, StoreError> {
+        if self.tables.tenants.by_id(tenant).is_none() {
+            return Ok(Some(None));
+        }
+        match self.reader.recall(Keyspace::Records, &keys::record(tenant, key)) {
+            None => Ok(None),
+            Some(None) => Ok(Some(None)),
+            Some(Some(row)) => self.shown(&row, now_ms).map(Some),
+        }
+    }
+
+    fn shown(&self, row: &Bytes, now_ms: u64) -> Result<Option<Record>, StoreError> {
+        let record = Record::decode(row).map_err(|error| damaged(Keyspace::Records, error))?;
         Ok(Some(record).filter(|record| !record.is_expired(self.moment(now_ms))))
     }
 

@@ -11,10 +11,10 @@ use std::{
 use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
 
-use super::{Direction, KeyRange, Keyspace, Reader, Row, Rows, Store, StoreError, Write};
+use super::{Direction, KeyRange, Keyspace, Reader, Row, Rows, Store, StoreError, Write, row_cache::RowCache};
 
 /// Beyond it a read goes to the files' pages. It is no bound on resident memory when values are large.
-const BLOCK_CACHE_BYTES: u64 = 32 << 20;
+const BLOCK_CACHE_BYTES: u64 = 16 << 20;
 /// All journals together; a memtable that holds one back is flushed. Bounds recovery after a crash to about a second.
 const JOURNAL_BYTES: u64 = 128 << 20;
 /// Memtables of keyspaces that every batch writes much to. Larger ones hold more memory, smaller ones stall more often.
@@ -30,6 +30,9 @@ const WORKER_THREADS: usize = 2;
 pub struct FjallStore {
     database: Database,
     keyspaces: Arc<Keyspaces>,
+    records: Arc<RowCache>,
+    /// Counts batches, for the cache.
+    batch: u64,
     directory: PathBuf,
 }
 
@@ -56,6 +59,8 @@ impl FjallStore {
         let mut store = FjallStore {
             database,
             keyspaces,
+            records: Arc::new(RowCache::new()),
+            batch: 0,
             directory: directory.to_owned(),
         };
         store.persist()?;
@@ -73,20 +78,27 @@ impl Store for FjallStore {
         let rows = batch.len();
         // `Buffer` hands the batch to the operating system: a killed process loses nothing, and an fsync per batch is not paid.
         let mut pending = self.database.batch().durability(Some(PersistMode::Buffer));
-        for Write { keyspace, key, value } in batch {
-            let tree = self.keyspaces.get(keyspace);
+        for Write { keyspace, key, value } in &batch {
+            let tree = self.keyspaces.get(*keyspace);
             match value {
-                Some(value) => pending.insert(tree, key, value.as_ref()),
-                None => pending.remove(tree, key),
+                Some(value) => pending.insert(tree, key.as_slice(), value.as_ref()),
+                None => pending.remove(tree, key.as_slice()),
             }
         }
-        pending.commit().map_err(|source| StoreError::Write { rows, source })
+        pending.commit().map_err(|source| StoreError::Write { rows, source })?;
+        self.batch += 1;
+        for Write { key, value, .. } in batch.iter().filter(|write| write.keyspace == Keyspace::Records) {
+            self.records.written(key, value.as_ref(), self.batch);
+        }
+        Ok(())
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
         Arc::new(FjallReader {
             snapshot: self.database.snapshot(),
             keyspaces: Arc::clone(&self.keyspaces),
+            records: Arc::clone(&self.records),
+            batch: self.batch,
         })
     }
 
@@ -153,15 +165,36 @@ fn options(keyspace: Keyspace) -> KeyspaceCreateOptions {
 struct FjallReader {
     snapshot: Snapshot,
     keyspaces: Arc<Keyspaces>,
+    records: Arc<RowCache>,
+    /// The last batch that it sees.
+    batch: u64,
 }
 
 impl Reader for FjallReader {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let found = self.snapshot.get(self.keyspaces.get(keyspace), key);
-        found.map(|value| value.map(Bytes::from_owner)).map_err(|source| StoreError::Read {
-            keyspace: keyspace.name(),
-            source,
-        })
+        if let Some(known) = self.recall(keyspace, key) {
+            return Ok(known);
+        }
+        let found = self
+            .snapshot
+            .get(self.keyspaces.get(keyspace), key)
+            .map_err(|source| StoreError::Read {
+                keyspace: keyspace.name(),
+                source,
+            })?;
+        let row = found.map(Bytes::from_owner);
+        if keyspace == Keyspace::Records {
+            self.records.found(key, row.as_ref(), self.batch);
+        }
+        Ok(row)
+    }
+
+    fn recall(&self, keyspace: Keyspace, key: &[u8]) -> Option<Option<Bytes>> {
+        if keyspace == Keyspace::Records {
+            self.records.get(key, self.batch)
+        } else {
+            None
+        }
     }
 
     fn range(&self, keyspace: Keyspace, range: KeyRange, direction: Direction) -> Rows {

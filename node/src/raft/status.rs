@@ -150,6 +150,7 @@ impl Inner {
         let lease = self.settings.election_timeout * 2 / 3;
         let mut membership_at = None;
         let mut known = None;
+        let mut ended = false;
         loop {
             server.borrow_and_update();
             {
@@ -158,6 +159,9 @@ impl Inner {
                     if !self.is_draining() {
                         self.fail(format!("consensus has stopped: {fatal}"));
                     }
+                    ended = true;
+                }
+                if ended {
                     // Nobody leads from here any more, and whoever waits for an answer hears of it.
                     self.publish_leadership(Leadership::OVER);
                     return;
@@ -185,10 +189,8 @@ impl Inner {
             // The end of the pause is what notices that a quorum is no longer heard.
             match tokio::time::timeout(self.settings.heartbeat_interval, server.changed()).await {
                 Ok(Ok(())) | Err(_) => {}
-                Ok(Err(_)) => {
-                    self.publish_leadership(Leadership::OVER);
-                    return;
-                }
+                // The figures' last word says why.
+                Ok(Err(_)) => ended = true,
             }
         }
     }

@@ -26,7 +26,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use kvfleet_client::data::Client;
 pub use network::Network;
-pub use observe::Standing;
+pub use observe::{Consistency, Standing};
 pub use process::Process;
 pub use volume::Volume;
 

@@ -13,6 +13,18 @@ use super::{Fleet, PATIENCE, TENANT};
 /// A member that does not answer within this time is treated as one that cannot.
 const QUESTION: Duration = Duration::from_millis(500);
 
+/// A page of a thousand records.
+const PAGE: Duration = Duration::from_secs(10);
+
+/// How fresh a read is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// What that member has.
+    Any,
+    /// Everything that was acknowledged before.
+    Linearizable,
+}
+
 /// What a member's metrics say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -122,14 +134,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until all members hold the same records, and says how long that took. Nobody may write meanwhile.
+    /// Waits until all members hold the same records under a prefix, and says how long that took. Nobody may write meanwhile.
     ///
     /// # Errors
     /// When they do not within `limit`: with the first difference.
-    pub async fn converge(&mut self, limit: Duration) -> Result<Duration> {
+    pub async fn converge(&self, prefix: &str, limit: Duration) -> Result<Duration> {
         let begun = Instant::now();
         loop {
-            let difference = match self.difference().await {
+            let difference = match self.difference(prefix).await {
                 Ok(None) => return Ok(begun.elapsed()),
                 Ok(Some(difference)) => difference,
                 Err(error) => format!("{error:#}"),
@@ -139,45 +151,58 @@ impl Fleet {
         }
     }
 
-    async fn difference(&self) -> Result<Option<String>> {
-        let first = self.records(0).await?;
+    async fn difference(&self, prefix: &str) -> Result<Option<String>> {
+        let first = self.records(0, prefix, Consistency::Any).await?;
         for number in 1..self.size() {
-            let other = self.records(number).await?;
+            let other = self.records(number, prefix, Consistency::Any).await?;
             if first != other {
                 let keys = first.keys().chain(other.keys());
                 let differs = keys.into_iter().find(|key| first.get(*key) != other.get(*key));
                 return Ok(differs.map(|key| {
-                    let show = |records: &BTreeMap<String, String>| records.get(key).cloned().unwrap_or_else(|| "absent".to_owned());
-                    format!("{key} is {} at a and {} at member {number}", show(&first), show(&other))
+                    let show = |records: &BTreeMap<String, Value>| records.get(key).map_or_else(|| "absent".to_owned(), Value::to_string);
+                    format!("{key} is {} at member 0 and {} at member {number}", show(&first), show(&other))
                 }));
             }
         }
         Ok(None)
     }
 
-    /// Every record that a member itself holds, as it shows it: value, revisions and times.
+    /// The values and revisions of the records under a prefix, through one member.
     ///
     /// # Errors
-    /// When it does not answer.
-    pub async fn records(&self, number: usize) -> Result<BTreeMap<String, String>> {
+    /// When it does not answer, or refuses.
+    pub async fn values(&self, number: usize, prefix: &str, consistency: Consistency) -> Result<BTreeMap<String, (String, u64)>> {
+        let records = self.records(number, prefix, consistency).await?;
+        let value = |(key, item): (String, Value)| {
+            let value = item.get("value").and_then(Value::as_str).context("an item without a value")?;
+            let revision = item.get("revision").and_then(Value::as_u64).context("an item without a revision")?;
+            Ok((key, (value.to_owned(), revision)))
+        };
+        records.into_iter().map(value).collect()
+    }
+
+    /// Every record under a prefix as a member shows it: value, revisions and times.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub async fn records(&self, number: usize, prefix: &str, consistency: Consistency) -> Result<BTreeMap<String, Value>> {
         let mut records = BTreeMap::new();
         let mut cursor = None::<String>;
         loop {
-            let mut query = vec![("consistency", "any"), ("limit", "1000")];
+            let consistency = match consistency {
+                Consistency::Any => "any",
+                Consistency::Linearizable => "linearizable",
+            };
+            let mut query = vec![("consistency", consistency), ("limit", "1000"), ("prefix", prefix)];
             if let Some(cursor) = &cursor {
                 query.push(("cursor", cursor));
             }
             let url = format!("http://{}/api/v1/tenants/{TENANT}/keys", self.data_port(number));
-            let request = self
-                .http
-                .get(url)
-                .query(&query)
-                .bearer_auth(&self.token)
-                .timeout(Duration::from_secs(10));
+            let request = self.http.get(url).query(&query).bearer_auth(&self.token).timeout(PAGE);
             let page: Value = request.send().await?.error_for_status()?.json().await?;
             for item in page.get("items").and_then(Value::as_array).context("a page without items")? {
                 let key = item.get("key").and_then(Value::as_str).context("an item without a key")?;
-                records.insert(key.to_owned(), item.to_string());
+                records.insert(key.to_owned(), item.clone());
             }
             cursor = page.get("cursor").and_then(Value::as_str).map(str::to_owned);
             if cursor.is_none() {

@@ -65,6 +65,14 @@ impl Volume {
         &self.mount
     }
 
+    /// Writes everything back, as the system does by itself every half minute.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn write_back(&self) -> Result<()> {
+        tool::run("sync", &["--file-system", text(&self.mount)?]).map(drop)
+    }
+
     /// Cuts the power: from now on every access fails, and what was not durable is gone.
     ///
     /// # Errors

@@ -10,13 +10,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use kvfleet_client::data::{Client, PutOptions};
+use kvfleet_client::data::{Client, Error, PutOptions};
 use tokio::task::JoinHandle;
 
 use super::record::{Record, Recorder, Seen, failed_write};
 use crate::{
     dice::Dice,
-    fleet::Fleet,
+    fleet::{Consistency, Fleet},
     linearizability::{Call, Condition, Value},
 };
 
@@ -24,6 +24,9 @@ use crate::{
 const KEYS: u64 = 8;
 /// Operations after which the load goes on to new keys: few enough per key for the checker, enough to meet each other.
 const ROUND: u64 = 2_400;
+
+/// How long a load may be without enough answers.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What clients do, in percent; the rest are conditional writes.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,15 @@ impl Mix {
     };
 }
 
+/// Which keys clients use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// A few at a time, all clients the same ones.
+    Shared,
+    /// A new one for each operation: what is acknowledged is never written over, so it must be there for good.
+    Once,
+}
+
 /// Who is to do what.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
@@ -66,6 +78,8 @@ pub struct Plan<'a> {
     pub clients: u32,
     /// What they do.
     pub mix: Mix,
+    /// On which keys.
+    pub keys: Keys,
     /// When a client gives up on a request.
     pub timeout: Duration,
     /// What the keys begin with.
@@ -95,6 +109,7 @@ struct Worker {
     member: usize,
     client: Client,
     mix: Mix,
+    keys: Keys,
     dice: Dice,
     values: u64,
     /// What it last learned of each key in use: value and revision, or that it was absent.
@@ -111,6 +126,7 @@ impl Load {
             members,
             clients,
             mix,
+            keys,
             timeout,
             prefix,
         } = *plan;
@@ -134,6 +150,7 @@ impl Load {
                 member,
                 client: fleet.client(member, timeout)?,
                 mix,
+                keys,
                 dice: dice.fork(u64::from(number)),
                 values: 0,
                 learned: HashMap::new(),
@@ -151,17 +168,22 @@ impl Load {
     /// Waits until this many more operations have had an answer.
     ///
     /// # Errors
-    /// When they have not within a minute.
-    pub async fn more(&self, count: u64) -> Result<()> {
+    /// When they have not within a minute, or a client met something that no client should meet.
+    pub async fn more(&mut self, count: u64) -> Result<()> {
         let wanted = self.done() + count;
-        let enough = async {
-            while self.done() < wanted {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+        let begun = Instant::now();
+        while self.done() < wanted {
+            if let Some(ended) = self.clients.iter().position(JoinHandle::is_finished) {
+                self.clients.swap_remove(ended).await??;
             }
-        };
-        tokio::time::timeout(Duration::from_secs(60), enough)
-            .await
-            .with_context(|| format!("{} operations were answered, then none within a minute", self.done()))
+            let done = self.done();
+            anyhow::ensure!(
+                begun.elapsed() < PATIENCE,
+                "{done} operations were answered, then too few within {PATIENCE:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Lets every client finish what it is at.
@@ -180,8 +202,7 @@ impl Load {
 impl Worker {
     async fn run(mut self) -> Result<()> {
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let round = self.shared.started.fetch_add(1, Ordering::Relaxed) / ROUND;
-            let key = format!("{}/{round}/{}", self.shared.prefix, self.dice.below(KEYS));
+            let key = self.key();
             let call = self.choose(&key);
             let called = self.shared.recorder.now();
             let seen = self.make(&key, call).await?;
@@ -207,6 +228,15 @@ impl Worker {
             });
         }
         Ok(())
+    }
+
+    fn key(&mut self) -> String {
+        let prefix = &self.shared.prefix;
+        let started = self.shared.started.fetch_add(1, Ordering::Relaxed);
+        match self.keys {
+            Keys::Shared => format!("{prefix}/{}/{}", started / ROUND, self.dice.below(KEYS)),
+            Keys::Once => format!("{prefix}/once/{}-{started}", self.number),
+        }
     }
 
     /// What to do next, with the revision that a condition names.
@@ -239,7 +269,7 @@ impl Worker {
                     Seen::Found { value, revision }
                 }
                 Ok(None) => Seen::Absent,
-                Err(_) => Seen::Nothing,
+                Err(error) => failed(&error, Seen::Nothing)?,
             },
             Call::Put(value, _) => {
                 let options = PutOptions {
@@ -250,12 +280,12 @@ impl Worker {
                     Ok(written) => Seen::Written {
                         revision: written.revision,
                     },
-                    Err(error) => failed_write(&error),
+                    Err(error) => failed(&error, failed_write(&error))?,
                 }
             }
             Call::Delete => match self.client.delete(key).await {
                 Ok(existed) => Seen::Deleted { existed },
-                Err(error) => failed_write(&error),
+                Err(error) => failed(&error, failed_write(&error))?,
             },
         })
     }
@@ -273,45 +303,55 @@ impl Worker {
     }
 }
 
-/// Reads each of these keys once through a member, linearizably, and records it. A member that refuses is asked again.
+/// Reads every key of the history once through a member, linearizably and a page at a time, and records it. Nobody may write meanwhile. A member that
+/// refuses is asked again.
 ///
 /// # Errors
 /// When it goes on refusing.
-pub async fn read_all(fleet: &Fleet, member: usize, keys: &[String], recorder: &Recorder) -> Result<()> {
-    let client = fleet.client(member, Duration::from_secs(5))?;
+pub async fn read_all(fleet: &Fleet, member: usize, prefix: &str, recorder: &Recorder) -> Result<()> {
     let number = u32::try_from(recorder.clients(1)).context("too many clients")?;
-    for key in keys {
-        let begun = Instant::now();
-        loop {
-            let called = recorder.now();
-            let answer = client.get(key).await;
-            let answered = recorder.now();
-            let seen = match answer {
-                Ok(Some(item)) => {
-                    let value = value_of(&item.value)?;
-                    let revision = item.revision;
-                    Seen::Found { value, revision }
-                }
-                Ok(None) => Seen::Absent,
-                Err(error) if error.is_retryable() && begun.elapsed() < Duration::from_secs(20) => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            recorder.add(Record {
-                client: number,
-                member,
-                key: key.clone(),
-                call: Call::Get,
-                seen,
-                called,
-                answered,
-            });
-            break;
+    let mut keys: Vec<String> = recorder.history().records.into_iter().map(|record| record.key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let begun = Instant::now();
+    let (called, found) = loop {
+        let called = recorder.now();
+        match fleet.values(member, prefix, Consistency::Linearizable).await {
+            Ok(found) => break (called, found),
+            Err(error) if begun.elapsed() > Duration::from_secs(20) => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
+    };
+    let answered = recorder.now();
+    for key in keys {
+        let seen = match found.get(&key) {
+            Some((value, revision)) => Seen::Found {
+                value: value_of(value.as_bytes())?,
+                revision: *revision,
+            },
+            None => Seen::Absent,
+        };
+        recorder.add(Record {
+            client: number,
+            member,
+            key,
+            call: Call::Get,
+            seen,
+            called,
+            answered,
+        });
     }
     Ok(())
+}
+
+/// Passes on what a failure amounts to, unless it is one that no fault explains.
+fn failed(error: &Error, seen: Seen) -> Result<Seen> {
+    match error {
+        Error::Refused(problem) if matches!(problem.status, 401 | 403) => {
+            anyhow::bail!("the tenant and its token were acknowledged, and are forgotten: {}", problem.detail)
+        }
+        _ => Ok(seen),
+    }
 }
 
 fn value_of(bytes: &[u8]) -> Result<Value> {

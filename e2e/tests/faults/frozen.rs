@@ -6,7 +6,7 @@ use anyhow::Result;
 use kvfleet_e2e::{
     dice::{self, Dice},
     fleet::{Disks, Fleet, Shape},
-    history::{Load, Mix, Plan, Recorder},
+    history::{Keys, Load, Mix, Plan, Recorder},
     linearizability::Call,
 };
 
@@ -43,6 +43,7 @@ async fn several(fleet: &mut Fleet, seed: u64, freezes: usize) -> Result<()> {
         members: &[0, 1, 2],
         clients: 4,
         mix: Mix::READS,
+        keys: Keys::Shared,
         timeout: Duration::from_secs(10),
         prefix: &prefix,
     };
@@ -56,8 +57,8 @@ async fn several(fleet: &mut Fleet, seed: u64, freezes: usize) -> Result<()> {
         timeout: Duration::from_millis(1_500),
         ..readers
     };
-    let readers = Load::start(fleet, &readers, &dice.fork(0), &recorder)?;
-    let writers = Load::start(fleet, &writers, &dice.fork(1), &recorder)?;
+    let mut readers = Load::start(fleet, &readers, &dice.fork(0), &recorder)?;
+    let mut writers = Load::start(fleet, &writers, &dice.fork(1), &recorder)?;
     let mut replaced = 0;
     for _ in 0..freezes {
         writers.more(100).await?;
@@ -84,6 +85,6 @@ async fn several(fleet: &mut Fleet, seed: u64, freezes: usize) -> Result<()> {
         "in {replaced} of {freezes} freezes another leader took writes"
     );
     let what = format!("seed {seed}: {freezes} freezes, {replaced} with another leader's writes in between, {reads} reads");
-    verdict::judge(fleet, &recorder, &what).await;
+    verdict::judge(fleet, &prefix, &recorder, &what).await;
     Ok(())
 }

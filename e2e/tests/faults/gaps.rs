@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use kvfleet_e2e::{
     dice::{self, Dice},
     fleet::{Disks, Fleet, Shape},
-    history::{Load, Mix, Plan, Recorder, Seen},
+    history::{Keys, Load, Mix, Plan, Recorder, Seen},
 };
 
 use crate::verdict;
@@ -68,7 +68,7 @@ fn measure(way: Way, bar: Duration) {
             shown(&slowest, 50),
             shown(&slowest, 100),
         );
-        verdict::judge(&mut fleet, &recorder, &format!("{way:?}")).await;
+        verdict::judge(&mut fleet, "gap-", &recorder, &format!("{way:?}")).await;
         let allowed = if judged { bar } else { bar * 2 + Duration::from_secs(1) };
         if at(silences, 99) > allowed {
             bail!("{way:?}: the largest gap is above {allowed:?}");
@@ -88,10 +88,11 @@ async fn one(fleet: &mut Fleet, way: Way, dice: &Dice, recorder: &Recorder) -> R
         members: &[0, 1, 2],
         clients: 4,
         mix: Mix::WRITES,
+        keys: Keys::Shared,
         timeout: Duration::from_secs(20),
         prefix: &prefix,
     };
-    let load = Load::start(fleet, &plan, dice, recorder)?;
+    let mut load = Load::start(fleet, &plan, dice, recorder)?;
     load.more(300).await?;
     let struck = recorder.now();
     match way {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use kvfleet_e2e::{
     dice::{self, Dice},
     fleet::{Disks, Fleet, Shape},
-    history::{Load, Mix, Plan, Recorder},
+    history::{Keys, Load, Mix, Plan, Recorder},
 };
 
 use crate::{nemesis::Fault, verdict};
@@ -41,10 +41,11 @@ async fn one(fleet: &mut Fleet, seed: u64, struck: &mut BTreeMap<Fault, u32>) ->
         members: &[0, 1, 2],
         clients: 8,
         mix: Mix::MIXED,
+        keys: Keys::Shared,
         timeout: Duration::from_millis(1_500),
         prefix: &prefix,
     };
-    let load = Load::start(fleet, &plan, &dice.fork(0), &recorder)?;
+    let mut load = Load::start(fleet, &plan, &dice.fork(0), &recorder)?;
     load.more(500).await?;
     let mut faults = 0;
     while load.done() < OPERATIONS || faults < 5 {
@@ -59,6 +60,6 @@ async fn one(fleet: &mut Fleet, seed: u64, struck: &mut BTreeMap<Fault, u32>) ->
         }
     }
     load.stop().await?;
-    verdict::judge(fleet, &recorder, &format!("history {seed}, {faults} faults")).await;
+    verdict::judge(fleet, &prefix, &recorder, &format!("history {seed}, {faults} faults")).await;
     Ok(())
 }

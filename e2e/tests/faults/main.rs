@@ -9,4 +9,5 @@ mod frozen;
 mod gaps;
 mod histories;
 mod nemesis;
+mod power;
 mod verdict;

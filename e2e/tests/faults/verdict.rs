@@ -28,15 +28,19 @@ pub fn run<T>(test: impl Future<Output = anyhow::Result<T>>) -> T {
     })
 }
 
-/// A test's fleet and everything in it is healed: its members must agree, every key is read once more through every member as part of the
-/// history, and the history must be explained. Says what was seen.
-pub async fn judge(fleet: &mut Fleet, recorder: &Recorder, what: &str) {
+/// A test's fleet and everything in it is healed: its members must agree on what is under the prefix, every key is read once more through
+/// every member as part of the history (a write that was lost, however late, has a reader), and the history must be explained. Says what was seen.
+pub async fn judge(fleet: &mut Fleet, prefix: &str, recorder: &Recorder, what: &str) {
     fleet.all_ready().await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
     let converged = fleet
-        .converge(CONVERGENCE)
+        .converge(prefix, CONVERGENCE)
         .await
         .unwrap_or_else(|error| panic!("{what}: {error:#}"));
-    read_everything(fleet, recorder).await;
+    for member in 0..fleet.size() {
+        kvfleet_e2e::history::read_all(fleet, member, prefix, recorder)
+            .await
+            .unwrap_or_else(|error| panic!("{what}: reading everything through member {member}: {error:#}"));
+    }
     let history = recorder.history();
     let begun = Instant::now();
     let judgement = history.judge();
@@ -48,22 +52,17 @@ pub async fn judge(fleet: &mut Fleet, recorder: &Recorder, what: &str) {
         count(|seen| *seen == Seen::Unknown),
         count(|seen| *seen == Seen::Nothing),
     );
+    let lost = history.lost();
+    assert!(
+        lost.is_empty(),
+        "{what}: {} acknowledged writes to keys that nobody wrote again are lost, the first: {:?}",
+        lost.len(),
+        lost[0]
+    );
     if let Judgement::Unsound(why) = judgement {
         panic!("{what}: not linearizable\n{why}");
     }
     assert!(took < JUDGING, "{what}: the checker took {took:?}");
-}
-
-/// One linearizable read of every key through every member: a write that was lost, however late, has a reader.
-async fn read_everything(fleet: &Fleet, recorder: &Recorder) {
-    let mut keys: Vec<String> = recorder.history().records.into_iter().map(|record| record.key).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    for member in 0..fleet.size() {
-        kvfleet_e2e::history::read_all(fleet, member, &keys, recorder)
-            .await
-            .unwrap_or_else(|error| panic!("reading everything through member {member}: {error:#}"));
-    }
 }
 
 /// Operations of a kind that were answered in time.

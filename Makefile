@@ -75,6 +75,10 @@ probe:
 	@images/build probe
 	@e2e/cluster/load localhost/kvfleet-probe:dev
 
+.PHONY: test-mutations
+test-mutations: ## breaks the code in each way of e2e/mutations and expects the named test to fail (MUTANTS='name …' for some)
+	@cargo run --locked --quiet -p kvfleet-e2e --bin mutations -- $(MUTANTS)
+
 .PHONY: bench
 bench: ## figures: the log against raw fdatasync; the gap in writes when a primary goes (about 10 min)
 	cargo bench --locked -p kvfleet-node
@@ -85,6 +89,7 @@ bench: ## figures: the log against raw fdatasync; the gap in writes when a prima
 verify: ## format, lints, import rules, docs, generated files, chart: reads only
 	cargo fmt --all --check
 	cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+	cargo run --locked --quiet -p kvfleet-e2e --bin mutations -- --check
 	@cargo deny --version 2> /dev/null | grep -qF " $(CARGO_DENY)" || { echo "installing cargo-deny $(CARGO_DENY) (about 4 min on 2 cores)"; $(INSTALL) cargo-deny@$(CARGO_DENY); }
 	cargo deny --locked --log-level error check bans licenses sources
 	@! cargo tree --locked -p kvfleet-crds -e normal | grep 'kube-client' || { echo "error: crds pulls in a Kubernetes client: take kube with the feature derive only"; exit 1; }

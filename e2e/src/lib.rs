@@ -12,6 +12,7 @@ pub mod kubectl;
 pub mod linearizability;
 pub mod load;
 pub mod manifest;
+pub mod mutation;
 pub mod namespace;
 pub mod probe;
 pub mod wait;

@@ -55,11 +55,13 @@ pub fn start(parent: &Path) -> Result<Cluster> {
     await_answer("the bare handler answers", &mut members, directory.path(), || {
         ask(port, Template::kvfleet(Operation::Gets, "", 1).fill(0, &mut Numbers::new())).ok()
     })?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Ok(Cluster {
         system: System::Bare,
         members,
         leader: 0,
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        address,
+        locate: Box::new(move || Some((0, address))),
         token: String::new(),
         directory,
     })

@@ -56,6 +56,8 @@ pub struct Cluster {
     pub leader: usize,
     /// The leader's data port.
     pub address: SocketAddr,
+    /// Finds the leader and its data port; none while there is no leader.
+    pub locate: Box<dyn Fn() -> Option<(usize, SocketAddr)>>,
     /// What a client shows; only kvfleet asks for one.
     pub token: String,
     /// Everything that it keeps. Dropped last.
@@ -69,6 +71,16 @@ impl Cluster {
             System::Kvfleet | System::Bare => Template::kvfleet(operation, &self.token, keys),
             System::Etcd => Template::etcd(operation, keys),
         }
+    }
+
+    /// Turns to whoever leads now: on a busy machine leadership may have moved, and a follower would forward each request.
+    ///
+    /// # Errors
+    /// When no leader is found in time.
+    pub fn follow_leader(&mut self) -> Result<()> {
+        let what = format!("{} has a leader", self.system.name());
+        (self.leader, self.address) = await_answer(&what, &mut self.members, self.directory.path(), &self.locate)?;
+        Ok(())
     }
 
     /// What each member has used so far, in their order.
@@ -132,7 +144,7 @@ impl Drop for Directory {
 ///
 /// # Errors
 /// When there is none in time or a member has ended; it names the end of the members' output.
-pub fn await_answer<T>(what: &str, members: &mut [Process], logs: &Path, mut question: impl FnMut() -> Option<T>) -> Result<T> {
+pub fn await_answer<T>(what: &str, members: &mut [Process], logs: &Path, question: impl Fn() -> Option<T>) -> Result<T> {
     let begin = Instant::now();
     loop {
         if let Some(answer) = question() {

@@ -52,7 +52,7 @@ pub fn start(program: &Path, parent: &Path, members: usize) -> Result<Cluster> {
     let directory = Directory::new(parent, "etcd")?;
     let root = directory.path();
     let base = ports::free(2 * members as u16, 9_000)?;
-    let client = |member: usize| base + 2 * member as u16;
+    let client = move |member: usize| base + 2 * member as u16;
     let peer = |member: usize| format!("http://127.0.0.1:{}", client(member) + 1);
     let name = |member: usize| format!("n{}", member + 1);
     let group: Vec<String> = (0..members).map(|member| format!("{}={}", name(member), peer(member))).collect();
@@ -77,14 +77,17 @@ pub fn start(program: &Path, parent: &Path, members: usize) -> Result<Cluster> {
         processes.push(Process::new(&name(member), child));
     }
 
-    let (leader, version) = await_answer("etcd takes a write", &mut processes, root, || {
-        let (leader, status) = (0..members).find_map(|member| {
-            let status = status(client(member)).ok()?;
-            (status.leader == status.header.member_id).then_some((member, status))
-        })?;
-        ask(client(leader), Template::etcd(Operation::Puts, 1).fill(0, &mut Numbers::new())).ok()?;
-        Some((leader, status.version))
+    let locate = move || {
+        let leader = (0..members).find(|member| status(client(*member)).is_ok_and(|status| status.leader == status.header.member_id))?;
+        Some((leader, SocketAddr::from((Ipv4Addr::LOCALHOST, client(leader)))))
+    };
+    let (leader, address) = await_answer("etcd takes a write", &mut processes, root, || {
+        let (leader, address) = locate()?;
+        let mut put = Template::etcd(Operation::Puts, 1);
+        ask(address.port(), put.fill(0, &mut Numbers::new())).ok()?;
+        Some((leader, address))
     })?;
+    let version = status(address.port())?.version;
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
     if (parts.next(), parts.next()) < (Some(3), Some(6)) {
         bail!("{} is etcd {version}; the benchmark wants 3.6 or newer", program.display());
@@ -93,7 +96,8 @@ pub fn start(program: &Path, parent: &Path, members: usize) -> Result<Cluster> {
         system: System::Etcd,
         members: processes,
         leader,
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, client(leader))),
+        address,
+        locate: Box::new(locate),
         token: String::new(),
         directory,
     })

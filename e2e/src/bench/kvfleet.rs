@@ -47,7 +47,7 @@ pub fn start(program: &Path, parent: &Path, members: usize) -> Result<Cluster> {
     let tenants = root.join("tenants.yaml");
     fs::write(&tenants, TENANTS)?;
     let base = ports::free(5 * members as u16, 0)?;
-    let port = |member: usize, which: u16| base + 5 * member as u16 + which;
+    let port = move |member: usize, which: u16| base + 5 * member as u16 + which;
     let address = |member: usize, which: u16| format!("127.0.0.1:{}", port(member, which));
     let group: Vec<String> = (names.iter().enumerate())
         .map(|(number, name)| format!("{name}={}", address(number, 4)))
@@ -88,17 +88,22 @@ pub fn start(program: &Path, parent: &Path, members: usize) -> Result<Cluster> {
         fs::read_to_string(&token_file).ok()
     })?;
     let token = token.trim().to_owned();
-    let leader = await_answer("kvfleet takes a write", &mut processes, root, || {
+    let locate = move || {
         let leader = (0..members).find(|member| leads(port(*member, 2)))?;
+        Some((leader, SocketAddr::from((Ipv4Addr::LOCALHOST, port(leader, 0)))))
+    };
+    let (leader, address) = await_answer("kvfleet takes a write", &mut processes, root, || {
+        let (leader, address) = locate()?;
         let mut put = Template::kvfleet(Operation::Puts, &token, 1);
-        ask(port(leader, 0), put.fill(0, &mut Numbers::new())).ok()?;
-        Some(leader)
+        ask(address.port(), put.fill(0, &mut Numbers::new())).ok()?;
+        Some((leader, address))
     })?;
     Ok(Cluster {
         system: System::Kvfleet,
         members: processes,
         leader,
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, port(leader, 0))),
+        address,
+        locate: Box::new(locate),
         token,
         directory,
     })

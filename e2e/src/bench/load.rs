@@ -64,6 +64,8 @@ pub struct Load {
 pub struct Tally {
     /// Good answers in the counted span.
     pub answered: u64,
+    /// Good answers in all.
+    pub total: u64,
     /// Latencies of the good answers.
     pub latencies: Histogram,
     /// Everything else, by kind: a status, `short`, `unreadable`, `broken`, `refused`.
@@ -73,6 +75,7 @@ pub struct Tally {
 impl Tally {
     fn add(&mut self, other: &Tally) {
         self.answered += other.answered;
+        self.total += other.total;
         self.latencies.add(&other.latencies);
         for (kind, count) in &other.errors {
             *self.errors.entry(kind.clone()).or_default() += count;
@@ -209,6 +212,7 @@ impl Connection {
                 Ok(answer) if answer.body < self.template.least_body => self.tally.fault("short"),
                 Ok(_) => {
                     self.tally.answered += u64::from(counted);
+                    self.tally.total += 1;
                     if now >= from {
                         self.tally.latencies.record(now - asked);
                     }

@@ -1,12 +1,17 @@
 //! One point of the benchmark: a system, an operation, a number of connections; and the figures of one run.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     cluster::Cluster,
+    disk,
     load::{self, Load, Until},
     process::{self, Usage},
     request::{KEY, Operation, VALUE},
@@ -30,7 +35,7 @@ pub struct Shape {
 }
 
 /// What one run measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Figures {
     /// Good answers per second.
     pub rate: f64,
@@ -50,11 +55,47 @@ pub struct Figures {
     pub load_cpu_per_1000: f64,
     /// Bytes resident in each member at the end; the leader's is first.
     pub resident: Vec<u64>,
-    /// Bytes that a member wrote to its disk for each byte of key and value that it stored; none for reads.
+    /// Bytes that the disk wrote for each byte of key and value that a member stored, until the system was at rest again. None for reads and
+    /// in memory. Whatever else the machine wrote meanwhile is in it.
     pub written_per_stored: Option<f64>,
 }
 
+/// The middle one; 0 of none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
 impl Figures {
+    /// The median of each figure over several runs; errors are summed.
+    pub fn median(runs: &[Figures]) -> Figures {
+        let of = |figure: &dyn Fn(&Figures) -> f64| median(runs.iter().map(figure).collect());
+        let members = runs.first().map_or(0, |run| run.resident.len());
+        let mut errors = BTreeMap::new();
+        for (kind, count) in runs.iter().flat_map(|run| &run.errors) {
+            *errors.entry(kind.clone()).or_default() += count;
+        }
+        Figures {
+            rate: of(&|run| run.rate),
+            p50_ms: of(&|run| run.p50_ms),
+            p99_ms: of(&|run| run.p99_ms),
+            p999_ms: of(&|run| run.p999_ms),
+            max_ms: of(&|run| run.max_ms),
+            errors,
+            member_cpu_per_1000: (0..members)
+                .map(|member| of(&|run| run.member_cpu_per_1000.get(member).copied().unwrap_or_default()))
+                .collect(),
+            load_cpu_per_1000: of(&|run| run.load_cpu_per_1000),
+            resident: (0..members)
+                .map(|member| of(&|run| run.resident.get(member).copied().unwrap_or_default() as f64) as u64)
+                .collect(),
+            written_per_stored: runs
+                .iter()
+                .all(|run| run.written_per_stored.is_some())
+                .then(|| of(&|run| run.written_per_stored.unwrap_or_default())),
+        }
+    }
+
     /// Processor seconds of all members per 1,000 requests.
     pub fn members_cpu(&self) -> f64 {
         self.member_cpu_per_1000.iter().sum()
@@ -102,11 +143,12 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Writes every key once.
+/// Writes every key once, and tells how many a second.
 ///
 /// # Errors
 /// When any write fails.
-pub fn fill(cluster: &Cluster, keys: usize) -> Result<()> {
+pub fn fill(cluster: &mut Cluster, keys: usize) -> Result<f64> {
+    cluster.follow_leader()?;
     let load = Load {
         address: cluster.address,
         template: cluster.template(Operation::Puts, keys),
@@ -114,18 +156,19 @@ pub fn fill(cluster: &Cluster, keys: usize) -> Result<()> {
         threads: 2,
         until: Until::EachKey,
     };
-    let (tally, (), ()) = load::run(&load, || Ok(()))?;
+    let (tally, begin, end) = load::run(&load, || Ok(Instant::now()))?;
     if !tally.errors.is_empty() {
         bail!("{}: writing {keys} keys: {:?}", cluster.system.name(), tally.errors);
     }
-    Ok(())
+    Ok(tally.answered as f64 / (end - begin).as_secs_f64())
 }
 
 /// Loads the system and measures.
 ///
 /// # Errors
 /// When it cannot be reached, or a member ends.
-pub fn measure(cluster: &Cluster, shape: &Shape) -> Result<Figures> {
+pub fn measure(cluster: &mut Cluster, shape: &Shape) -> Result<Figures> {
+    cluster.follow_leader()?;
     let load = Load {
         address: cluster.address,
         template: cluster.template(shape.operation, shape.keys),
@@ -137,14 +180,18 @@ pub fn measure(cluster: &Cluster, shape: &Shape) -> Result<Figures> {
             counted: shape.counted,
         },
     };
+    let disk_before = disk::written(cluster.directory.path())?;
     let (tally, before, after) = load::run(&load, || Ok((cluster.usage()?, process::own()?)))?;
+    // What it has put off is its work too, and must not fall into the next measurement.
+    cluster.rest()?;
+    let disk_after = disk::written(cluster.directory.path())?;
     let answered = tally.answered.max(1) as f64;
     let mut members: Vec<(Usage, Usage)> = before.0.into_iter().zip(after.0).collect();
     if cluster.leader < members.len() {
         members.swap(0, cluster.leader);
     }
-    let written: u64 = members.iter().map(|(before, after)| after.written - before.written).sum();
-    let stored = answered * (KEY + VALUE) as f64 * members.len() as f64;
+    let stored = (tally.total.max(1) * (KEY + VALUE) as u64 * members.len() as u64) as f64;
+    let written = disk_before.zip(disk_after).map(|(before, after)| (after - before) as f64);
     Ok(Figures {
         rate: tally.answered as f64 / shape.counted.as_secs_f64(),
         p50_ms: tally.latencies.quantile_ms(0.5),
@@ -158,6 +205,6 @@ pub fn measure(cluster: &Cluster, shape: &Shape) -> Result<Figures> {
             .collect(),
         load_cpu_per_1000: (after.1.cpu - before.1.cpu) * 1e3 / answered,
         resident: members.iter().map(|(_, after)| after.resident).collect(),
-        written_per_stored: (shape.operation == Operation::Puts).then_some(written as f64 / stored),
+        written_per_stored: written.filter(|_| shape.operation.writes()).map(|written| written / stored),
     })
 }

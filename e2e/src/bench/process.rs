@@ -19,8 +19,6 @@ pub struct Process {
 pub struct Usage {
     /// Processor time in seconds.
     pub cpu: f64,
-    /// Bytes that it made the kernel write to a disk.
-    pub written: u64,
     /// Bytes resident, mapped files among them.
     pub resident: u64,
 }
@@ -85,7 +83,6 @@ fn usage(process: &str) -> Result<Usage> {
         .sum();
     Ok(Usage {
         cpu: ticks / TICKS_PER_SECOND,
-        written: field(&read("io")?, "write_bytes:").context("write_bytes")?,
         resident: field(&read("status")?, "VmRSS:").context("VmRSS")? * 1024,
     })
 }

@@ -20,6 +20,28 @@ pub enum Operation {
     Gets,
     /// Reads of what the asked member has (etcd: `serializable`).
     Any,
+    /// `consistency=leader`.
+    Leader,
+    /// Writes with `ack=all`.
+    PutsEverywhere,
+}
+
+impl Operation {
+    /// As in tables.
+    pub fn title(self) -> &'static str {
+        match self {
+            Operation::Puts => "put",
+            Operation::Gets => "get, linearizable",
+            Operation::Any => "get, `consistency=any`",
+            Operation::Leader => "get, `consistency=leader`",
+            Operation::PutsEverywhere => "put, `ack=all`",
+        }
+    }
+
+    /// Whether it writes.
+    pub fn writes(self) -> bool {
+        matches!(self, Operation::Puts | Operation::PutsEverywhere)
+    }
 }
 
 /// The numbers of a load: pseudo-random, from a seed of the system's.
@@ -94,6 +116,8 @@ impl Template {
             Operation::Puts => ("PUT", ""),
             Operation::Gets => ("GET", ""),
             Operation::Any => ("GET", "?consistency=any"),
+            Operation::Leader => ("GET", "?consistency=leader"),
+            Operation::PutsEverywhere => ("PUT", "?ack=all"),
         };
         let mut head = format!("{method} /api/v1/tenants/acme/keys/");
         let key = head.len()..head.len() + KEY;
@@ -103,7 +127,7 @@ impl Template {
             "k".repeat(KEY)
         );
         let mut value = None;
-        if operation == Operation::Puts {
+        if operation.writes() {
             let _ = write!(head, "Content-Type: application/octet-stream\r\nContent-Length: {VALUE}\r\n\r\n");
             value = Some(head.len()..head.len() + VALUE);
             head.push_str(&"v".repeat(VALUE));
@@ -116,7 +140,7 @@ impl Template {
             value,
             keys: Arc::new(Table::of(names(keys))),
             values: Arc::new(Table::of(noise())),
-            least_body: if operation == Operation::Puts { 0 } else { VALUE },
+            least_body: if operation.writes() { 0 } else { VALUE },
         }
     }
 
@@ -124,19 +148,19 @@ impl Template {
     pub fn etcd(operation: Operation, keys: usize) -> Template {
         let keys = Table::of(names(keys).map(|name| STANDARD.encode(name).into_bytes()));
         let values = Table::of(noise().map(|value| STANDARD.encode(value).into_bytes()));
-        let path = if operation == Operation::Puts { "put" } else { "range" };
+        let path = if operation.writes() { "put" } else { "range" };
         let mut body = String::from("{\"key\":\"");
         let key = body.len()..body.len() + keys.width;
         body.push_str(&"k".repeat(keys.width));
         let mut value = None;
         match operation {
-            Operation::Puts => {
+            Operation::Puts | Operation::PutsEverywhere => {
                 body.push_str("\",\"value\":\"");
                 value = Some(body.len()..body.len() + values.width);
                 body.push_str(&"v".repeat(values.width));
                 body.push_str("\"}");
             }
-            Operation::Gets => body.push_str("\"}"),
+            Operation::Gets | Operation::Leader => body.push_str("\"}"),
             Operation::Any => body.push_str("\",\"serializable\":true}"),
         }
         let head = format!(
@@ -147,7 +171,7 @@ impl Template {
         Template {
             key: shift(key),
             value: value.map(shift),
-            least_body: if operation == Operation::Puts { 0 } else { values.width },
+            least_body: if operation.writes() { 0 } else { values.width },
             bytes: (head + &body).into_bytes(),
             keys: Arc::new(keys),
             values: Arc::new(values),
@@ -219,7 +243,7 @@ mod tests {
             let body: serde_json::Map<String, serde_json::Value> = serde_json::from_str(body).unwrap();
             assert_eq!(body.len(), fields);
             assert_eq!(STANDARD.decode(body["key"].as_str().unwrap()).unwrap(), b"k0000042");
-            if operation == Operation::Puts {
+            if operation.writes() {
                 assert_eq!(STANDARD.decode(body["value"].as_str().unwrap()).unwrap().len(), VALUE);
             }
         }

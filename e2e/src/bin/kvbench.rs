@@ -4,7 +4,7 @@
 //!     target/release/kvbench puts --connections 64 --seconds 5 --system kvfleet
 
 use std::{
-    env,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,11 +13,13 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use kvfleet_e2e::bench::{
     bare,
-    cluster::{Cluster, System},
-    etcd, kvfleet,
+    cluster::System,
     point::{self, Shape},
+    programs::Programs,
     request::Operation,
+    suite::{self, Plan},
 };
+use serde_json::Value;
 
 #[derive(Parser)]
 struct Arguments {
@@ -33,6 +35,8 @@ enum Command {
     Gets(Single),
     /// Reads of what the asked member has.
     Any(Single),
+    /// Everything, as `make bench`.
+    All(All),
     /// The handler that is the ceiling of reads.
     #[command(name = bare::COMMAND, hide = true)]
     ServeBare { port: u16 },
@@ -68,35 +72,21 @@ struct Single {
     programs: Programs,
 }
 
-/// Where the programs are, and where they may write.
 #[derive(Args)]
-struct Programs {
-    /// The member's program; unless set, the one beside this.
-    #[arg(long, env = "KVNODE")]
-    kvnode: Option<PathBuf>,
-    /// etcd's server; unless set, where `e2e/cluster/build etcd` puts it.
-    #[arg(long, env = "ETCD")]
-    etcd: Option<PathBuf>,
-    /// The disk under test; unless set, the one of this program.
+struct All {
+    #[command(flatten)]
+    plan: Plan,
+    #[command(flatten)]
+    programs: Programs,
+    /// What `cargo bench --bench log` wrote.
     #[arg(long)]
-    directory: Option<PathBuf>,
-}
-
-impl Programs {
-    fn start(&self, system: System, members: usize) -> Result<Cluster> {
-        let here = env::current_exe()?;
-        let folder = here.parent().context("a program is in a folder")?;
-        let directory = self.directory.as_deref().unwrap_or(folder);
-        match system {
-            System::Kvfleet => kvfleet::start(&or(self.kvnode.as_deref(), || folder.join("kvnode")), directory, members),
-            System::Etcd => etcd::start(&or(self.etcd.as_deref(), etcd::built), directory, members),
-            System::Bare => bare::start(directory),
-        }
-    }
-}
-
-fn or(given: Option<&Path>, otherwise: impl FnOnce() -> PathBuf) -> PathBuf {
-    given.map_or_else(otherwise, Path::to_path_buf)
+    log: Option<PathBuf>,
+    /// What `cargo bench --bench reads` wrote.
+    #[arg(long)]
+    point_reads: Option<PathBuf>,
+    /// Where the figures go, as JSON.
+    #[arg(long, default_value = "target/bench.json")]
+    output: PathBuf,
 }
 
 fn main() -> Result<()> {
@@ -104,14 +94,15 @@ fn main() -> Result<()> {
         Command::Puts(single) => run(&single, Operation::Puts),
         Command::Gets(single) => run(&single, Operation::Gets),
         Command::Any(single) => run(&single, Operation::Any),
+        Command::All(all) => everything(&all),
         Command::ServeBare { port } => bare::serve(port),
     }
 }
 
 fn run(single: &Single, operation: Operation) -> Result<()> {
-    let cluster = single.programs.start(single.system, single.members)?;
-    if operation != Operation::Puts && single.system != System::Bare {
-        point::fill(&cluster, single.keys)?;
+    let mut cluster = single.programs.start(single.system, single.members)?;
+    if !operation.writes() && single.system != System::Bare {
+        point::fill(&mut cluster, single.keys)?;
         cluster.rest()?;
     }
     let shape = Shape {
@@ -123,8 +114,25 @@ fn run(single: &Single, operation: Operation) -> Result<()> {
         counted: Duration::from_secs(single.seconds),
     };
     for _ in 0..single.runs {
-        let figures = point::measure(&cluster, &shape)?;
+        let figures = point::measure(&mut cluster, &shape)?;
         println!("{} {operation:?} at {}: {figures}", single.system.name(), single.connections);
     }
+    Ok(())
+}
+
+fn everything(all: &All) -> Result<()> {
+    let read = |path: &Path| -> Result<Value> {
+        Ok(serde_json::from_slice(
+            &fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        )?)
+    };
+    // Read first: a wrong path should not cost the run.
+    let log = all.log.as_deref().map(read).transpose()?;
+    let point_reads = all.point_reads.as_deref().map(read).transpose()?;
+    let mut report = suite::run(&all.programs, &all.plan)?;
+    report.log = log;
+    report.point_reads = point_reads;
+    fs::write(&all.output, serde_json::to_string_pretty(&report)?).with_context(|| format!("cannot write {}", all.output.display()))?;
+    println!("{report}");
     Ok(())
 }

@@ -8,7 +8,9 @@ use super::disk::{Disk, File};
 use super::recovery::Recovered;
 use super::segment::{self, DATA_AT, Mark, Name};
 
-const CHUNK: usize = 1 << 20;
+/// Zeros are written a page at a time. The kernel keeps what one call writes as one large folio, and each small group written into it later
+/// would cost a walk over all of the folio's blocks, in the write and again in the flush.
+const CHUNK: usize = 4 << 10;
 /// Zeroing flushes this often, so that the device's queue stays short for the log beside it.
 const FLUSH_EVERY: u64 = 4 << 20;
 

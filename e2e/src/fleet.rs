@@ -5,6 +5,7 @@
 //! `nft` and loop devices, and fails where they are missing. Whatever is made is taken away on drop; the logs stay unless the test says that
 //! it has passed ([`Fleet::finish`]).
 
+mod damage;
 mod network;
 mod observe;
 mod process;
@@ -24,6 +25,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+pub use damage::Damage;
 use kvfleet_client::data::Client;
 pub use network::Network;
 pub use observe::{Consistency, Standing};

@@ -5,9 +5,11 @@
 //! order, though not the same interleaving. Root, loop devices and network namespaces are needed, and missing ones fail the test.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+mod corruption;
 mod frozen;
 mod gaps;
 mod histories;
+mod ledger;
 mod nemesis;
 mod power;
 mod verdict;

@@ -1,16 +1,15 @@
 //! Power cuts on real file systems: one member's, or all members' at once, while clients write.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use kvfleet_e2e::{
     dice::{self, Dice},
-    fleet::{Consistency, Disks, Fleet, Shape, Volume},
-    history::{Keys, Load, Mix, Plan, Recorder, Seen},
-    linearizability::{Call, Value},
+    fleet::{Disks, Fleet, Shape, Volume},
+    history::{Keys, Load, Mix, Plan, Recorder},
 };
 
-use crate::verdict;
+use crate::{ledger::Ledger, verdict};
 
 /// After so many cuts everything that was ever acknowledged is looked for; at the end too.
 const AUDIT: usize = 25;
@@ -31,12 +30,12 @@ fn a_power_cut_loses_no_acknowledged_write() {
             one(&mut fleet, seed, number % 3 == 0, &mut ledger).await?;
             slowest = slowest.max(begun.elapsed());
             if number % AUDIT == AUDIT - 1 || number + 1 == cuts {
-                ledger.audit(&fleet).await?;
+                ledger.audit(&fleet, "cut-").await?;
             }
         }
         println!(
             "{cuts} cuts, {} acknowledged writes, none lost; the slowest round took {slowest:.1?}",
-            ledger.0.len()
+            ledger.size()
         );
         fleet.finish();
         Ok(())
@@ -103,40 +102,4 @@ fn cut(fleet: &mut Fleet, victims: &[usize]) -> Result<()> {
         fleet.start_member(*number)?;
     }
     Ok(())
-}
-
-/// What was acknowledged on keys that are written once: it must be there for good.
-#[derive(Default)]
-struct Ledger(BTreeMap<String, Value>);
-
-impl Ledger {
-    fn enter(&mut self, recorder: &Recorder) {
-        let history = recorder.history();
-        let once = history.acknowledged().filter(|record| record.key.contains("/once/"));
-        for record in once {
-            if let (Call::Put(value, _), Seen::Written { .. }) = (record.call, record.seen) {
-                self.0.insert(record.key.clone(), value);
-            }
-        }
-    }
-
-    async fn audit(&self, fleet: &Fleet) -> Result<()> {
-        for member in 0..fleet.size() {
-            let found = fleet.values(member, "cut-", Consistency::Linearizable).await?;
-            let lost: Vec<&String> = self
-                .0
-                .iter()
-                .filter(|(key, value)| found.get(*key).is_none_or(|(found, _)| *found != value.to_string()))
-                .map(|(key, _)| key)
-                .collect();
-            anyhow::ensure!(
-                lost.is_empty(),
-                "{} of {} acknowledged writes are lost, the first {}, asked through member {member}",
-                lost.len(),
-                self.0.len(),
-                lost[0]
-            );
-        }
-        Ok(())
-    }
 }

@@ -39,8 +39,8 @@ pub enum Readiness {
         /// `no-leader` or `draining`.
         code: Code,
     },
-    /// As the group says at that moment.
-    Ask(Arc<dyn Fn() -> bool + Send + Sync>),
+    /// As the group says at that moment, with its reason.
+    Ask(Arc<dyn Fn() -> Result<(), String> + Send + Sync>),
 }
 
 impl Default for Health {
@@ -87,7 +87,7 @@ impl Health {
     pub fn is_ready(&self) -> bool {
         match &self.shown.load().readiness {
             Readiness::No { .. } => false,
-            Readiness::Ask(ready) => ready(),
+            Readiness::Ask(ready) => ready().is_ok(),
         }
     }
 }
@@ -114,8 +114,10 @@ async fn started(State(health): State<Health>) -> Response {
 async fn ready(State(health): State<Health>) -> Response {
     match &health.shown.load().readiness {
         Readiness::No { reason, code } => refuse(*code, reason),
-        Readiness::Ask(ready) if ready() => ok(),
-        Readiness::Ask(_) => refuse(Code::NoLeader, "the member knows no leader, is not a voter, or is far behind"),
+        Readiness::Ask(ready) => match ready() {
+            Ok(()) => ok(),
+            Err(reason) => refuse(Code::NoLeader, &reason),
+        },
     }
 }
 
@@ -157,7 +159,9 @@ mod tests {
         assert_eq!(ask(&health, "/readyz").await.0, 503);
 
         let asked = Arc::clone(&led);
-        health.started(Readiness::Ask(Arc::new(move || asked.load(Ordering::SeqCst))));
+        health.started(Readiness::Ask(Arc::new(move || {
+            asked.load(Ordering::SeqCst).then_some(()).ok_or_else(|| "no leader".to_owned())
+        })));
         assert_eq!(ask(&health, "/startupz").await.0, 200);
         let (status, body) = ask(&health, "/readyz").await;
         assert_eq!(status, 503);

@@ -11,6 +11,7 @@
 
 mod blank;
 mod data_port;
+mod disk_watch;
 mod draining;
 mod error;
 mod ports;

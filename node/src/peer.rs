@@ -7,15 +7,17 @@
 //!
 //! A member keeps three connections to each other one, a [`Lane`] each, so that votes and heartbeats never queue behind a large append.
 //! Requests on a lane are pipelined; answers come in any order. Every frame carries its sender's clock and the last stamp that it knows
-//! ([`Clock`]).
+//! ([`Clock`]), and what room its disk has ([`Rooms`]).
 
 mod budget;
+mod carried;
 mod clock;
 mod connection;
 mod error;
 mod frame;
 mod link;
 mod listener;
+mod rooms;
 mod session;
 mod transport;
 
@@ -23,6 +25,7 @@ pub use clock::Clock;
 pub use error::{CallError, Refusal};
 pub use frame::{MAX_FRAME_BYTES, Method};
 pub use link::{Lane, PeerAddress};
+pub use rooms::Rooms;
 pub use session::{Reply, Request, Service};
 pub use transport::{Identified, Transport, TransportError, TransportSettings};
 

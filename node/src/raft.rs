@@ -10,6 +10,7 @@
 mod apply;
 mod encoding;
 mod error;
+mod fitness;
 mod leader;
 mod log_store;
 mod logged;
@@ -40,6 +41,7 @@ use openraft::errors::{InitializeError as RaftInitializeError, RaftError};
 use tokio::{sync::watch, task::AbortHandle};
 
 pub use error::{InitializeError, ProposeError, ReadError, StartError, TransferError};
+pub use fitness::Stall;
 pub use logged::Logged;
 pub use membership::{Change, MembershipError, MembershipRefusal};
 pub use read::ReadPoint;
@@ -47,6 +49,8 @@ pub use settings::GroupSettings;
 pub use status::GroupStatus;
 
 use self::{
+    apply::Progress,
+    fitness::Intake,
     log_store::LogStore,
     network::Network,
     status::Leadership,
@@ -71,6 +75,9 @@ pub struct Group {
 struct Inner {
     settings: GroupSettings,
     raft: Raft,
+    wal: Wal,
+    progress: Arc<Progress>,
+    intake: watch::Sender<Intake>,
     transport: Transport,
     views: Views,
     reads: read::Queue,
@@ -109,8 +116,10 @@ impl Group {
             });
         }
         transport.clock().hear_stamp(views.latest().stamp_ms());
-        let log = LogStore::new(wal);
-        let (machine, ended) = apply::start(machine, log.durable_end()).map_err(|source| StartError::Apply { source })?;
+        let log = LogStore::new(wal.clone());
+        let progress = Arc::new(Progress::default());
+        let started = apply::start(machine, log.durable_end(), Arc::clone(&progress));
+        let (machine, ended) = started.map_err(|source| StartError::Apply { source })?;
         let raft = Raft::new(settings.id, config, Network::new(transport.clone()), log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Recover { reason: fatal.to_string() })?;
 
@@ -128,6 +137,9 @@ impl Group {
             tasks: Mutex::default(),
             settings,
             raft,
+            wal,
+            progress,
+            intake: watch::Sender::new(Intake::All),
             transport,
             views,
             reads,
@@ -140,6 +152,7 @@ impl Group {
             tokio::spawn(Arc::clone(&inner).lead()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).watch_fitness()).abort_handle(),
         ];
         inner.tasks().extend(tasks);
         inner.transport.set_service(Some(Arc::new(serve::Served::new(Arc::clone(&inner)))));
@@ -206,8 +219,32 @@ impl Group {
         self.inner.status.subscribe()
     }
 
-    /// Whether clients should be sent here: a voter that hears a leader (or, leading, a quorum) and is not far behind.
+    /// Whether clients should be sent here.
     pub fn is_ready(&self) -> bool {
+        self.readiness().is_ok()
+    }
+
+    /// Whether clients should be sent here: a voter that hears a leader (or, leading, a quorum), is not far behind and whose disk keeps up.
+    ///
+    /// # Errors
+    /// Why not, for a person.
+    pub fn readiness(&self) -> Result<(), String> {
+        if let Some(stall) = self.inner.stall().filter(|stall| stall.since >= fitness::SLOW) {
+            return Err(format!("{stall}; look at the volume of this member"));
+        }
+        if self.takes_part() {
+            Ok(())
+        } else {
+            Err("the member knows no leader, is not a voter, or is far behind".to_owned())
+        }
+    }
+
+    /// What has waited longest for this member's disk, if anything waits: a group of the log, or a batch of the state machine.
+    pub fn stall(&self) -> Option<Stall> {
+        self.inner.stall()
+    }
+
+    fn takes_part(&self) -> bool {
         let status = self.status();
         let leadership = *self.inner.leadership.borrow();
         let voter = matches!(status.role, Some(Role::Primary | Role::Follower));
@@ -310,6 +347,7 @@ impl Inner {
             return;
         }
         self.transport.set_service(None);
+        self.progress.close();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop cleanly");
         }

@@ -7,12 +7,14 @@
 mod fjall_store;
 pub mod keys;
 mod row_cache;
+mod space;
 
 use std::{ops::Bound, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 
-pub use fjall_store::FjallStore;
+pub use fjall_store::{FjallStore, MEMTABLE_BYTES};
+pub use space::{Space, space};
 
 /// A named, ordered set of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,6 +119,19 @@ pub trait Reader: Send + Sync + 'static {
     fn range(&self, keyspace: Keyspace, range: KeyRange, direction: Direction) -> Rows;
 }
 
+/// Stands for the rows while their store is opened again.
+pub struct NoReader;
+
+impl Reader for NoReader {
+    fn get(&self, _: Keyspace, _: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Err(StoreError::Reopening)
+    }
+
+    fn range(&self, _: Keyspace, _: KeyRange, _: Direction) -> Rows {
+        Box::new(std::iter::once(Err(StoreError::Reopening)))
+    }
+}
+
 /// The rows of one state machine. Owned by the apply thread; every call blocks.
 pub trait Store: Send + 'static {
     /// Writes all rows or none; survives the death of the process, not a power cut (see [`Store::persist`]).
@@ -133,6 +148,21 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreError::Persist`]: what is on disk is unknown; stop serving and recover.
     fn persist(&mut self) -> Result<(), StoreError>;
+
+    /// Lets go of the files and opens them again: after a full disk an engine may take nothing more until then. Readers that were handed
+    /// out go on working, and hold the files until they are dropped.
+    ///
+    /// # Errors
+    /// As for opening; the store takes nothing until another call succeeds. [`StoreError::is_locked`] while a reader still holds the
+    /// files, [`StoreError::is_full`] while there is no space. A store that cannot do it answers [`StoreError::Failed`].
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        Err(StoreError::Failed)
+    }
+
+    /// The file system that the rows are on; none when it does not answer, or there is none.
+    fn space(&self) -> Option<Space> {
+        None
+    }
 
     /// Bytes on disk.
     ///
@@ -196,4 +226,47 @@ pub enum StoreError {
     /// An earlier batch failed.
     #[error("the state store failed earlier: restart the member to recover")]
     Failed,
+    /// There was no disk space, and now there is.
+    #[error("the state store is being opened again after the disk was full: try again in a moment")]
+    Reopening,
+}
+
+/// Whether an error, or a cause of it, says that the volume, or this user's share of it, is full.
+pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(kind, Some(StorageFull | QuotaExceeded)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+impl StoreError {
+    /// Whether the volume, or this user's share of it, is full, as far as the error itself says.
+    pub fn is_full(&self) -> bool {
+        is_full(self)
+    }
+
+    /// Whether the engine refuses because something failed in the background, and does not say what.
+    pub fn is_poisoned(&self) -> bool {
+        let (StoreError::Write { source, .. } | StoreError::Persist { source } | StoreError::Open { source, .. }) = self else {
+            return false;
+        };
+        matches!(source, fjall::Error::Poisoned)
+    }
+
+    /// Whether somebody else (a reader of our own, perhaps) still holds the files.
+    pub fn is_locked(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Open {
+                source: fjall::Error::Locked,
+                ..
+            }
+        )
+    }
 }

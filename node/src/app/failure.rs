@@ -154,6 +154,7 @@ pub(super) fn proposal(error: ProposeError) -> Failure {
         ProposeError::Deadline { outcome } => (Code::DeadlineExceeded, outcome),
         ProposeError::Draining => (Code::Draining, Outcome::NotApplied),
         ProposeError::TooLarge => (Code::ValueTooLarge, Outcome::NotApplied),
+        ProposeError::NoRoom => (Code::InsufficientStorage, Outcome::NotApplied),
         ProposeError::Failed(_) => (Code::Internal, Outcome::Unknown),
     };
     let mut problem = Problem::new(code, detail, "");
@@ -176,6 +177,7 @@ pub(super) fn read(error: ReadError) -> Failure {
 pub(super) fn store(error: &StoreError) -> Failure {
     match error {
         StoreError::Closed => problem(Code::Draining, "the member is shutting down; try another one"),
+        StoreError::Reopening => problem(Code::NoLeader, error.to_string()),
         _ => {
             // What the disk said is for whoever runs the cluster; a tenant can only try again.
             tracing::error!(%error, "a read of the store failed");

@@ -93,6 +93,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         heartbeat_interval,
         election_timeout,
         max_batch,
+        disk_reserve,
         drain_delay,
         log_level,
         log_format,
@@ -119,6 +120,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         delay if delay.as_secs() > 30 => Err("is too long: at most 30s".to_owned()),
         delay => Ok(delay),
     })?;
+    let disk_reserve = disk_reserve.map(|given| given.parse(value::quantity)).transpose()?;
     let raft = timing(
         required("heartbeatInterval", heartbeat_interval, "always")?,
         required("electionTimeout", election_timeout, "always")?,
@@ -198,6 +200,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         name,
         addresses,
         raft,
+        disk_reserve,
         drain_delay,
         logging,
     })

@@ -12,6 +12,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 
 use super::{
     data_port::{self, DataPortSettings},
+    disk_watch::{DiskWatch, Seen},
     error::LifecycleError,
     surroundings::Listening,
     temporary::Temporary,
@@ -32,13 +33,16 @@ use crate::{
         welcome,
     },
     state::{Machine, Views},
-    storage::FjallStore,
+    storage::{self, FjallStore},
     tls::TlsDirectory,
 };
 
 /// How long a starting member waits for another process to let go of the data directory: the grace that Kubernetes gives a pod that is
 /// deleted by force, whose successor starts while it still runs.
 const LOCK_PATIENCE: Duration = Duration::from_secs(75);
+
+/// How often a member that found its disk full at the start looks again.
+const LOOK_FOR_SPACE: Duration = Duration::from_secs(1);
 
 /// What a scrape asks, once there is a member to ask.
 pub(super) type Figures = Arc<OnceLock<Arc<dyn Fn() -> MemberFigures + Send + Sync>>>;
@@ -77,6 +81,8 @@ pub(super) struct Open {
     pub(super) log_level: crate::config::LogLevel,
     pub(super) role: Role,
     pub(super) failures: tokio::sync::Mutex<mpsc::UnboundedReceiver<String>>,
+    /// Watches as long as this is there, so also while the member closes.
+    pub(super) _disk_watch: DiskWatch,
     // Last, so that it goes when nothing uses it any more.
     pub(super) temporary: Option<Temporary>,
 }
@@ -110,6 +116,7 @@ impl Starting {
             name,
             addresses: configured,
             raft,
+            disk_reserve,
             drain_delay,
             logging,
         } = config;
@@ -131,22 +138,26 @@ impl Starting {
 
         let (failed, failures) = mpsc::unbounded_channel();
         let log_dir = data_dir.log();
-        let wal = tokio::task::spawn_blocking(move || {
-            let on_fatal = move |error: std::io::Error| {
-                // The receiver is gone only when the process is about to end anyway.
-                let _ = failed.send(format!("the write-ahead log failed: {error}"));
-            };
-            Wal::open(
+        let on_fatal: Arc<dyn Fn(std::io::Error) + Send + Sync> = Arc::new(move |error: std::io::Error| {
+            // The receiver is gone only when the process is about to end anyway.
+            let _ = failed.send(format!("the write-ahead log failed: {error}"));
+        });
+        let wal = when_there_is_space("the write-ahead log", move || {
+            let on_fatal = Arc::clone(&on_fatal);
+            Ok(Wal::open(
                 &log_dir,
                 log::Options {
-                    on_fatal: Arc::new(on_fatal),
+                    on_fatal,
                     ..log::Options::default()
                 },
-            )
+            )?)
         })
-        .await??;
+        .await?;
         let store_dir = data_dir.state_machine()?;
-        let (machine, views) = tokio::task::spawn_blocking(move || FjallStore::open(&store_dir).and_then(Machine::open)).await??;
+        let (machine, views) = when_there_is_space("the state machine", move || {
+            Ok(FjallStore::open(&store_dir).and_then(Machine::open)?)
+        })
+        .await?;
 
         let peer_advertise = match &configured.peer {
             Some(peer) => peer.advertise.clone(),
@@ -174,7 +185,9 @@ impl Starting {
         };
         let group = Group::start(settings, wal.clone(), machine, views.clone(), transport.clone()).await?;
 
-        show(&figures, &group, &views, &wal, &health, &data_dir);
+        let disk_watch = DiskWatch::start(data_dir.path().to_owned(), disk_reserve, group.clone(), transport.clone())
+            .map_err(|error| LifecycleError::Failed(format!("the system gives no thread to watch the disk: {error}")))?;
+        show(&figures, &group, &views, &wal, &health, &data_dir, disk_watch.seen.clone());
         let member = admin::Member {
             group: group.clone(),
             views: views.clone(),
@@ -195,7 +208,7 @@ impl Starting {
         let data_port = data_port::open(settings, data, group.clone(), views.clone())?;
 
         let ready = group.clone();
-        health.started(Readiness::Ask(Arc::new(move || ready.is_ready())));
+        health.started(Readiness::Ask(Arc::new(move || ready.readiness())));
         tracing::info!(
             cluster = %identity.cluster, member = identity.member, name, data = %addresses.data, health = %addresses.health,
             metrics = %addresses.metrics, admin = %addresses.admin, peer = peer_advertise, "the member is open"
@@ -215,6 +228,7 @@ impl Starting {
             log_level: logging.level,
             role,
             failures: tokio::sync::Mutex::new(failures),
+            _disk_watch: disk_watch,
             temporary,
         })
     }
@@ -229,6 +243,29 @@ impl Open {
             reason = self.group.failed() => reason,
         };
         LifecycleError::Failed(reason)
+    }
+}
+
+/// Opens something, as soon as the disk has space for what opening writes: a process that ended instead would only be started again.
+async fn when_there_is_space<T: Send + 'static>(
+    what: &'static str,
+    open: impl Fn() -> Result<T, LifecycleError> + Clone + Send + 'static,
+) -> Result<T, LifecycleError> {
+    let mut told = false;
+    loop {
+        let open = open.clone();
+        match tokio::task::spawn_blocking(open).await? {
+            Err(error) if storage::is_full(&error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the disk is full: {what} is opened when there is space"
+                    );
+                }
+                tokio::time::sleep(LOOK_FOR_SPACE).await;
+            }
+            opened => return opened,
+        }
     }
 }
 
@@ -280,7 +317,7 @@ fn role(mode: Mode, data_dir: &DataDir) -> Result<(PathBuf, PathBuf, Role), Life
 }
 
 /// Lets the metrics port see the member.
-fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Health, data_dir: &DataDir) {
+fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Health, data_dir: &DataDir, disk: Seen) {
     let (group, views, log, health, path) = (
         group.clone(),
         views.clone(),
@@ -310,6 +347,8 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
                 .unwrap_or(u64::MAX),
             // A few hundred files at most; a scrape comes every few seconds.
             storage_bytes: DataDir::used_bytes(&path),
+            disk_free_bytes: disk.free(),
+            disk_room_bytes: disk.room(),
             log: LogCounters {
                 groups: counters.groups,
                 fsyncs: counters.fsyncs,

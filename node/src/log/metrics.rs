@@ -22,7 +22,8 @@ pub struct Metrics {
     pub segments_unprepared: u64,
     /// The slowest group, from the write to the end of its `fdatasync`.
     pub slowest_group: Duration,
-    /// How long the group being written has been under way; `None` between groups. A disk that hangs shows here.
+    /// How long the group being written (or an idle flush) has been under way; `None` between groups. A disk that hangs shows here;
+    /// waiting for disk space does not count.
     pub group_under_way: Option<Duration>,
     /// Whether the log waits for disk space: it acknowledges nothing until there is some, then goes on by itself.
     pub waiting_for_space: bool,
@@ -65,6 +66,11 @@ impl Counters {
 
     pub(super) fn group_begins(&self) {
         self.group_began.store(self.now() + 1, Ordering::Relaxed);
+    }
+
+    /// Nothing is asked of the disk from here on: a flush has ended, or there is no space.
+    pub(super) fn disk_rests(&self) {
+        self.group_began.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn group_ends(&self, bytes: u64, entries: u64) {

@@ -280,10 +280,10 @@ impl Writer {
         let mut buffer = mem::take(&mut self.buffer);
         buffer.seal(&shared.salt);
         let length = buffer.len() as u64;
+        shared.counters.group_begins();
         if self.active.end + length > self.active.capacity {
             self.roll(length)?;
         }
-        shared.counters.group_begins();
         let start = self.active.end;
         let file = Arc::clone(&self.active.file);
         self.until_space(|_| file.write_at(buffer.bytes(), start))?;
@@ -366,7 +366,12 @@ impl Writer {
                     false,
                 )
             }
-            None if self.unflushed => self.flush_active(),
+            None if self.unflushed => {
+                self.shared.counters.group_begins();
+                let flushed = self.flush_active();
+                self.shared.counters.disk_rests();
+                flushed
+            }
             None => Ok(()),
         }
     }
@@ -451,6 +456,7 @@ impl Writer {
                     return Ok(value);
                 }
                 Err(error) if is_full(&error) => {
+                    self.shared.counters.disk_rests();
                     if !full(&self.shared, true) {
                         tracing::warn!(%error, "the write-ahead log waits for disk space and acknowledges nothing until there is some");
                     }
@@ -466,6 +472,8 @@ impl Writer {
                     if state.phase != Phase::Running {
                         return Err(Stop::Full(error));
                     }
+                    drop(state);
+                    self.shared.counters.group_begins();
                 }
                 Err(error) => return Err(Stop::Fatal(error)),
             }

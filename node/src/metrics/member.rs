@@ -42,6 +42,10 @@ pub struct MemberFigures {
     pub tenants: u64,
     /// Bytes of the data directory.
     pub storage_bytes: u64,
+    /// Bytes free on its file system.
+    pub disk_free_bytes: u64,
+    /// Bytes free above the reserve; 0 when data that grows is refused.
+    pub disk_room_bytes: u64,
     /// The write-ahead log.
     pub log: LogCounters,
 }
@@ -71,6 +75,8 @@ impl Collector for MemberCollector {
             revision,
             tenants,
             storage_bytes,
+            disk_free_bytes,
+            disk_room_bytes,
             log: LogCounters {
                 groups,
                 fsyncs,
@@ -88,6 +94,16 @@ impl Collector for MemberCollector {
             ("revision", "The last applied revision of the shard", revision),
             ("tenants", "Tenants that are served", tenants),
             ("storage_bytes", "Bytes of the data directory", storage_bytes),
+            (
+                "disk_free_bytes",
+                "Bytes free on the file system of the data directory",
+                disk_free_bytes,
+            ),
+            (
+                "disk_room_bytes",
+                "Bytes free above the reserve; at 0 writes that add data are refused",
+                disk_room_bytes,
+            ),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);

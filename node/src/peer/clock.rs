@@ -23,6 +23,9 @@ pub struct Clock {
     /// Whether this member leads: then its stamp moves on with the median, otherwise it only follows what it hears.
     leading: AtomicBool,
     readings: Mutex<Readings>,
+    /// How far tests have set the machine's clock, milliseconds.
+    #[cfg(test)]
+    offset_ms: std::sync::atomic::AtomicI64,
 }
 
 #[derive(Debug)]
@@ -49,7 +52,24 @@ impl Clock {
         Clock {
             leading: AtomicBool::new(false),
             readings: Mutex::new(readings),
+            #[cfg(test)]
+            offset_ms: std::sync::atomic::AtomicI64::new(0),
         }
+    }
+
+    /// The machine's clock, Unix milliseconds.
+    fn wall_ms(&self) -> u64 {
+        // A clock before 1970 counts as 1970: the others' clocks decide then.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
+        #[cfg(test)]
+        let now = now.saturating_add_signed(self.offset_ms.load(Ordering::Relaxed));
+        now
+    }
+
+    /// Sets the machine's clock, as far as this member sees it.
+    #[cfg(test)]
+    pub(crate) fn set_offset(&self, milliseconds: i64) {
+        self.offset_ms.store(milliseconds, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Readings> {
@@ -70,7 +90,7 @@ impl Clock {
 
     /// Takes in what a frame carried.
     pub fn hear(&self, sender: u64, clock_ms: u64, stamp_ms: u64) {
-        self.hear_at(sender, clock_ms, stamp_ms, wall_ms(), Instant::now());
+        self.hear_at(sender, clock_ms, stamp_ms, self.wall_ms(), Instant::now());
     }
 
     /// Takes in a stamp that an applied entry carries.
@@ -90,7 +110,7 @@ impl Clock {
 
     /// A new stamp. Only a leader may use it.
     pub fn stamp(&self) -> u64 {
-        self.stamp_at(wall_ms(), Instant::now())
+        self.stamp_at(self.wall_ms(), Instant::now())
     }
 
     fn stamp_at(&self, own_ms: u64, now: Instant) -> u64 {
@@ -102,7 +122,7 @@ impl Clock {
 
     /// What this member's frames carry: its clock and the last stamp that it knows (a leader's: a new one).
     pub(super) fn speak(&self) -> (u64, u64) {
-        let own_ms = wall_ms();
+        let own_ms = self.wall_ms();
         let now = Instant::now();
         let stamp = if self.leading.load(Ordering::Acquire) {
             self.stamp_at(own_ms, now)
@@ -117,14 +137,25 @@ impl Clock {
         let now = Instant::now();
         let readings = self.lock();
         if readings.stamp == 0 {
-            return at_least.max(readings.median(wall_ms(), now));
+            return at_least.max(readings.median(self.wall_ms(), now));
         }
         at_least.max(readings.stamp.saturating_add(millis(now.saturating_duration_since(readings.risen))))
     }
 
+    /// How far a voter's clock is ahead of the median of the voters' clocks, milliseconds; none when it has not been heard of late.
+    pub fn skew_of(&self, member: u64) -> Option<i64> {
+        let own_ms = self.wall_ms();
+        let now = Instant::now();
+        let readings = self.lock();
+        let (ahead, heard) = *readings.ahead.get(&member)?;
+        let median = i128::from(readings.median(own_ms, now));
+        let clock = i128::from(own_ms.saturating_add_signed(ahead));
+        (now.saturating_duration_since(heard) <= FRESH).then(|| i64::try_from(clock - median).unwrap_or(i64::MAX))
+    }
+
     /// How far this member's own clock is ahead of the median of the voters' clocks, milliseconds.
     pub fn skew_ms(&self) -> i64 {
-        let own_ms = wall_ms();
+        let own_ms = self.wall_ms();
         let median = self.lock().median(own_ms, Instant::now());
         i64::try_from(i128::from(own_ms) - i128::from(median)).unwrap_or(i64::MAX)
     }
@@ -149,11 +180,6 @@ impl Readings {
         clocks.sort_unstable();
         clocks.get((clocks.len() - 1) / 2).copied().unwrap_or(own_ms)
     }
-}
-
-fn wall_ms() -> u64 {
-    // A clock before 1970 counts as 1970: the others' clocks decide then.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     budget::Budget,
-    clock::Clock,
+    carried::{Carried, Label},
     error::{CallError, Refusal},
     frame::{self, HEADER_BYTES, Header, Kind, MAX_FRAME_BYTES, Method},
     link::Lane,
@@ -109,7 +109,7 @@ fn broken(target: u64, reason: &str) -> CallError {
 
 impl Connection {
     /// Runs a connection over `stream`, which has been authenticated.
-    pub(super) fn start<S>(stream: S, ends: Ends, lane: Lane, clock: Arc<Clock>) -> Self
+    pub(super) fn start<S>(stream: S, ends: Ends, lane: Lane, carried: Arc<Carried>) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
@@ -125,8 +125,8 @@ impl Connection {
         tokio::spawn(async move {
             // Both ends in one task: when one side of the connection is over, so is the other.
             let reason = tokio::select! {
-                reason = receive(reader, ends, lane, &clock, &shared, pings) => reason,
-                reason = send(writer, ends, &clock, waiting, pinged) => reason,
+                reason = receive(reader, ends, lane, &carried, &shared, pings) => reason,
+                reason = send(writer, ends, &carried, waiting, pinged) => reason,
             };
             let answers = {
                 let mut waiters = lock(&shared);
@@ -193,7 +193,7 @@ impl Connection {
 async fn send<W: AsyncWrite + Unpin>(
     mut writer: W,
     ends: Ends,
-    clock: &Clock,
+    carried: &Carried,
     mut waiting: mpsc::UnboundedReceiver<Outgoing>,
     mut pinged: mpsc::Receiver<()>,
 ) -> String {
@@ -210,18 +210,15 @@ async fn send<W: AsyncWrite + Unpin>(
         };
         let mut next = Some(first);
         while let Some(outgoing) = next {
-            let (clock_ms, stamp_ms) = clock.speak();
             let Ends { cluster, sender, target } = ends;
-            let header = Header {
+            let header = carried.header(Label {
                 kind: Kind::Request,
                 method: outgoing.method,
                 cluster,
                 sender,
                 target,
-                clock_ms,
-                stamp_ms,
                 request: outgoing.request,
-            };
+            });
             frame::write(&mut bytes, &header, &outgoing.body);
             taken.push(outgoing);
             next = if bytes.len() < WRITE_BYTES { waiting.try_recv().ok() } else { None };
@@ -247,7 +244,7 @@ async fn receive<R: AsyncRead + Unpin>(
     mut reader: R,
     ends: Ends,
     lane: Lane,
-    clock: &Clock,
+    carried: &Carried,
     waiters: &Mutex<Waiters>,
     pings: mpsc::Sender<()>,
 ) -> String {
@@ -261,7 +258,7 @@ async fn receive<R: AsyncRead + Unpin>(
                     if header.sender != ends.target && header.kind == Kind::Answer && ends.target != 0 {
                         return format!("member {:x} answered in place of {:x}", header.sender, ends.target);
                     }
-                    answer(header, body, ends, clock, waiters);
+                    answer(header, body, ends, carried, waiters);
                 }
                 Ok(None) => break,
                 Err(error) => return error.to_string(),
@@ -289,10 +286,10 @@ async fn receive<R: AsyncRead + Unpin>(
     }
 }
 
-fn answer(header: Header, body: Bytes, ends: Ends, clock: &Clock, waiters: &Mutex<Waiters>) {
+fn answer(header: Header, body: Bytes, ends: Ends, carried: &Carried, waiters: &Mutex<Waiters>) {
     let answer = match header.kind {
         Kind::Answer => {
-            clock.hear(header.sender, header.clock_ms, header.stamp_ms);
+            carried.hear(&header);
             Ok(body)
         }
         Kind::Refusal(refusal) => Err(CallError::Refused {

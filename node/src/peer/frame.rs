@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! length u32 (of all that follows) | format u8 | kind u8 | method u8 | 0 u8 | cluster 16 B | sender u64 | target u64 |
-//! clock_ms u64 | stamp_ms u64 | request u64 | body
+//! clock_ms u64 | stamp_ms u64 | room u64 | request u64 | body
 //! ```
 //! Numbers are big-endian.
 
@@ -15,9 +15,9 @@ use crate::cluster_id::ClusterId;
 /// The largest frame, header included. Larger bodies are refused by the sender.
 pub const MAX_FRAME_BYTES: usize = 32 << 20;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const LENGTH_BYTES: usize = 4;
-pub(super) const HEADER_BYTES: usize = 60;
+pub(super) const HEADER_BYTES: usize = 68;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub(super) struct Header {
     pub(super) target: u64,
     pub(super) clock_ms: u64,
     pub(super) stamp_ms: u64,
+    /// What the sender's disk has above its reserve, bytes; the largest number when it does not know.
+    pub(super) room: u64,
     /// Chosen by the asker, repeated in the answer; of one connection.
     pub(super) request: u64,
 }
@@ -128,6 +130,7 @@ pub(super) fn write(bytes: &mut BytesMut, header: &Header, body: &[u8]) {
     bytes.put_u64(header.target);
     bytes.put_u64(header.clock_ms);
     bytes.put_u64(header.stamp_ms);
+    bytes.put_u64(header.room);
     bytes.put_u64(header.request);
     bytes.put_slice(body);
 }
@@ -171,6 +174,7 @@ pub(super) fn read(bytes: &mut BytesMut) -> Result<Option<(Header, Bytes)>, Fram
         target: frame.get_u64(),
         clock_ms: frame.get_u64(),
         stamp_ms: frame.get_u64(),
+        room: frame.get_u64(),
         request: frame.get_u64(),
     };
     Ok(Some((header, frame)))
@@ -190,7 +194,8 @@ mod tests {
             target: 2,
             clock_ms: 3,
             stamp_ms: 4,
-            request: 5,
+            room: 5,
+            request: 6,
         }
     }
 
@@ -199,9 +204,9 @@ mod tests {
     fn the_bytes_of_a_frame_stay() {
         let mut bytes = BytesMut::new();
         write(&mut bytes, &header(), b"body");
-        let mut golden = vec![0, 0, 0, 64, 1, 1, 2, 0];
+        let mut golden = vec![0, 0, 0, 72, 2, 1, 2, 0];
         golden.extend([7; 16]);
-        for number in 1..=5_u64 {
+        for number in 1..=6_u64 {
             golden.extend(number.to_be_bytes());
         }
         golden.extend(b"body");
@@ -244,7 +249,7 @@ mod tests {
         let mut frame = BytesMut::new();
         write(&mut frame, &header(), b"");
         for (at, value, error) in [
-            (4, 2, FrameError::Format { found: 2 }),
+            (4, 3, FrameError::Format { found: 3 }),
             (5, 9, FrameError::Unknown { kind: 9, method: 2 }),
             (6, 99, FrameError::Unknown { kind: 1, method: 99 }),
         ] {

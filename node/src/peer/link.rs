@@ -17,7 +17,7 @@ use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    clock::Clock,
+    carried::Carried,
     connection::{Connection, Ends},
 };
 
@@ -77,18 +77,18 @@ pub(super) struct Link {
     pub(super) peer: PeerAddress,
     lane: Lane,
     ends: Ends,
-    clock: Arc<Clock>,
+    carried: Arc<Carried>,
     slot: Mutex<Slot>,
     failures: Mutex<u32>,
 }
 
 impl Link {
-    pub(super) fn new(peer: PeerAddress, lane: Lane, ends: Ends, clock: Arc<Clock>) -> Self {
+    pub(super) fn new(peer: PeerAddress, lane: Lane, ends: Ends, carried: Arc<Carried>) -> Self {
         Link {
             peer,
             lane,
             ends,
-            clock,
+            carried,
             slot: Mutex::new(Slot::Idle),
             failures: Mutex::new(0),
         }
@@ -160,6 +160,6 @@ impl Link {
             .connect(name, tcp)
             .await
             .map_err(|error| error.to_string())?;
-        Ok(Arc::new(Connection::start(stream, self.ends, self.lane, Arc::clone(&self.clock))))
+        Ok(Arc::new(Connection::start(stream, self.ends, self.lane, Arc::clone(&self.carried))))
     }
 }

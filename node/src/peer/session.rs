@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     budget::Budget,
+    carried::Label,
     connection::write,
     error::Refusal,
     frame::{self, HEADER_BYTES, Header, Kind, MAX_FRAME_BYTES, Method},
@@ -160,9 +161,8 @@ async fn dispatch(
         cluster,
         sender,
         target,
-        clock_ms,
-        stamp_ms,
         request,
+        ..
     } = header;
     if kind != Kind::Request {
         return Err("the caller sent an answer where it should ask".to_owned());
@@ -185,7 +185,7 @@ async fn dispatch(
         return Ok(());
     }
     if !anybody {
-        own.clock.hear(sender, clock_ms, stamp_ms);
+        own.carried.hear(&header);
     }
     match method {
         Method::Ping => reply.send(Bytes::new()),
@@ -240,17 +240,14 @@ async fn send<W: AsyncWrite + Unpin>(mut writer: W, own: &Own, mut waiting: mpsc
             body,
         }) = next
         {
-            let (clock_ms, stamp_ms) = own.clock.speak();
-            let header = Header {
+            let header = own.carried.header(Label {
                 kind,
                 method,
                 cluster: own.cluster,
                 sender: own.id,
                 target: 0,
-                clock_ms,
-                stamp_ms,
                 request,
-            };
+            });
             frame::write(&mut bytes, &header, &body);
             next = if bytes.len() < WRITE_BYTES { waiting.try_recv().ok() } else { None };
         }

@@ -12,12 +12,14 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::{net::TcpListener, task::AbortHandle, time::Instant};
 
 use super::{
+    carried::Carried,
     clock::Clock,
     connection::{Ends, Pending},
     error::{CallError, Refusal},
     frame::Method,
     link::{Lane, Link, PeerAddress},
     listener,
+    rooms::Rooms,
     session::Service,
 };
 use crate::{cluster_id::ClusterId, tls::TlsDirectory};
@@ -64,7 +66,7 @@ pub struct Identified {
 pub(super) struct Own {
     pub(super) cluster: ClusterId,
     pub(super) id: u64,
-    pub(super) clock: Arc<Clock>,
+    pub(super) carried: Arc<Carried>,
     name: String,
     service: RwLock<Option<Arc<dyn Service>>>,
 }
@@ -176,7 +178,12 @@ impl Transport {
 
     /// The shard's time as it is heard here.
     pub fn clock(&self) -> &Arc<Clock> {
-        &self.inner.own.clock
+        &self.inner.own.carried.clock
+    }
+
+    /// The room of the members' disks, as far as it is heard here.
+    pub fn rooms(&self) -> &Arc<Rooms> {
+        &self.inner.own.carried.rooms
     }
 
     /// From now on requests go to `service`; none refuses them.
@@ -257,7 +264,7 @@ impl Transport {
             sender: own.id,
             target: peer.id,
         };
-        Link::new(peer, lane, ends, Arc::clone(&own.clock))
+        Link::new(peer, lane, ends, Arc::clone(&own.carried))
     }
 }
 
@@ -268,7 +275,7 @@ impl Own {
             cluster,
             id,
             name,
-            clock: Arc::new(Clock::new(id)),
+            carried: Arc::new(Carried::new(id)),
             service: RwLock::new(None),
         }
     }

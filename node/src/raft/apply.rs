@@ -8,7 +8,14 @@
 //! openraft offers an entry as soon as a quorum has it, which need not include this member's disk. It is applied only when it is durable
 //! here: after a power cut the state machine must not know entries that the log has lost.
 
-use std::{io, sync::mpsc, thread};
+mod progress;
+mod space;
+
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    thread,
+};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
@@ -27,6 +34,9 @@ use crate::{
     state::{Applied, Body, Input, Machine, Proposal, Response},
     storage::{Store, StoreError},
 };
+
+pub(super) use progress::Progress;
+use space::Patience;
 
 /// A batch is this many entries …
 const BATCH_ENTRIES: usize = 1024;
@@ -50,11 +60,15 @@ struct Batch {
 /// Tells when the apply thread has ended: everything applied is durable then.
 pub(super) type Ended = oneshot::Receiver<Result<(), StoreError>>;
 
-/// Starts the apply thread over `machine`; `durable` holds it back until the log has what is to be applied.
+/// Starts the apply thread over `machine`; `durable` holds it back until the log has what is to be applied, `progress` shows what it does.
 ///
 /// # Errors
 /// When the machine's membership cannot be read, or the system gives no thread.
-pub(super) fn start<S: Store>(machine: Machine<S>, durable: watch::Receiver<Durable>) -> io::Result<(StateMachine, Ended)> {
+pub(super) fn start<S: Store>(
+    machine: Machine<S>,
+    durable: watch::Receiver<Durable>,
+    progress: Arc<Progress>,
+) -> io::Result<(StateMachine, Ended)> {
     let applied = machine.applied().map(|applied| types::log_id(applied.term, applied.index));
     let membership = match machine.membership() {
         None => StoredMembership::default(),
@@ -67,7 +81,7 @@ pub(super) fn start<S: Store>(machine: Machine<S>, durable: watch::Receiver<Dura
     let (end, ended) = oneshot::channel();
     thread::Builder::new()
         .name("apply".to_owned())
-        .spawn(move || drop(end.send(run(machine, &waiting))))?;
+        .spawn(move || drop(end.send(run(machine, &waiting, &progress))))?;
     Ok((
         StateMachine {
             applied,
@@ -79,9 +93,10 @@ pub(super) fn start<S: Store>(machine: Machine<S>, durable: watch::Receiver<Dura
     ))
 }
 
-fn run<S: Store>(mut machine: Machine<S>, waiting: &mpsc::Receiver<Batch>) -> Result<(), StoreError> {
+fn run<S: Store>(mut machine: Machine<S>, waiting: &mpsc::Receiver<Batch>, progress: &Progress) -> Result<(), StoreError> {
+    let mut patience = Patience::NEW;
     while let Ok(Batch { entries, done }) = waiting.recv() {
-        let outcome = apply(&mut machine, entries);
+        let outcome = space::apply(&mut machine, &entries, progress, &mut patience);
         let failed = outcome.is_err();
         // openraft has stopped listening only when it is closing down.
         let _ = done.send(outcome);
@@ -93,12 +108,7 @@ fn run<S: Store>(mut machine: Machine<S>, waiting: &mpsc::Receiver<Batch>) -> Re
     machine.persist()
 }
 
-fn apply<S: Store>(machine: &mut Machine<S>, entries: Vec<Entry>) -> io::Result<Vec<Response>> {
-    let inputs = entries.into_iter().map(input).collect::<io::Result<Vec<_>>>()?;
-    machine.apply(inputs).map_err(io::Error::other)
-}
-
-fn input(entry: Entry) -> io::Result<Input> {
+fn input(entry: &Entry) -> io::Result<Input> {
     let Entry { log_id, payload } = entry;
     let id = Applied {
         term: log_id.leader_id.term,
@@ -107,9 +117,9 @@ fn input(entry: Entry) -> io::Result<Input> {
     };
     let body = match payload {
         Payload::Blank => Body::Blank,
-        Payload::Membership(membership) => Body::Membership(encoding::encode_membership(&membership)),
+        Payload::Membership(membership) => Body::Membership(encoding::encode_membership(membership)),
         Payload::Normal(types::Data(bytes)) => Body::Proposal(
-            decode(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("log entry {log_id}: {error}")))?,
+            decode(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("log entry {log_id}: {error}")))?,
         ),
     };
     Ok(Input { id, body })

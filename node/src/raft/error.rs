@@ -58,6 +58,9 @@ pub enum ProposeError {
     /// The command is larger than a log entry may be. It was not proposed.
     #[error("the command is larger than {} bytes", super::propose::COMMAND_BYTES)]
     TooLarge,
+    /// The disks have no room for what the command would add. It was not proposed.
+    #[error("the shard's disks are full up to their reserve: delete records, or enlarge the volumes; reads and deletes go on")]
+    NoRoom,
     /// The member has failed. Whether the command was applied is not known.
     #[error("the member has failed: {0}")]
     Failed(String),

@@ -14,6 +14,7 @@ use tokio::{sync::oneshot, sync::watch, time::Instant};
 use super::{
     Group, Inner, ProposeError,
     encoding::{ForwardAnswer, ForwardCall},
+    fitness::Refused,
     status::Leadership,
     types::{Data, Types},
 };
@@ -91,6 +92,11 @@ impl Inner {
     }
 
     async fn propose_here(&self, proposal: &mut Proposal, known: Leadership, deadline: Instant) -> Attempt {
+        match self.refuses(&proposal.command) {
+            None => {}
+            Some(Refused::For(error)) => return Attempt::Over(Err(error)),
+            Some(Refused::ForNow) => return Attempt::Untouched,
+        }
         proposal.stamp_ms = self.transport.clock().stamp();
         let bytes = proposal.encode();
         if bytes.len() > COMMAND_BYTES {

@@ -2,8 +2,10 @@
 //! directories. Nothing waits for a fixed time; conditions are awaited, with a limit that fails the test.
 
 mod changing;
+mod disks;
 mod fleet;
 mod forming;
+mod gate;
 mod losing;
 mod reading;
 mod refusing;

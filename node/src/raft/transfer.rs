@@ -15,12 +15,13 @@ impl Group {
     /// # Errors
     /// [`TransferError`].
     pub async fn transfer_leadership(&self, deadline: Instant) -> Result<(), TransferError> {
-        self.inner.transfer(deadline).await
+        self.inner.transfer(deadline, |_| true).await
     }
 }
 
 impl Inner {
-    pub(super) async fn transfer(&self, deadline: Instant) -> Result<(), TransferError> {
+    /// As [`Group::transfer_leadership`], to a voter that is `eligible`.
+    pub(super) async fn transfer(&self, deadline: Instant, eligible: impl Fn(u64) -> bool) -> Result<(), TransferError> {
         let mut metrics = self.raft.metrics();
         let mut asked: Option<(u64, Instant)> = None;
         loop {
@@ -32,7 +33,7 @@ impl Inner {
                 match now.current_leader {
                     Some(leader) if leader != self.settings.id => return Ok(()),
                     Some(_) if now.membership_config.voter_ids().count() <= 1 => return Err(TransferError::Alone),
-                    Some(_) => self.successor(&now),
+                    Some(_) => self.successor(&now, &eligible),
                     None => None,
                 }
             };
@@ -59,14 +60,14 @@ impl Inner {
     }
 
     /// The voter that answered last among those that have the last entry and have answered within two heartbeats.
-    fn successor(&self, metrics: &RaftMetrics<Types>) -> Option<u64> {
+    fn successor(&self, metrics: &RaftMetrics<Types>, eligible: impl Fn(u64) -> bool) -> Option<u64> {
         let matched = metrics.replication.as_ref()?;
         let heard = metrics.heartbeat.as_ref()?;
         let fresh = 2 * self.settings.heartbeat_interval;
         let candidates = metrics
             .membership_config
             .voter_ids()
-            .filter(|id| *id != self.settings.id)
+            .filter(|id| *id != self.settings.id && eligible(*id))
             .filter_map(|id| {
                 let complete = matched.get(&id)?.as_ref().map(|matched| matched.index) >= metrics.last_log_index;
                 let age = heard.get(&id)?.as_ref()?.elapsed();

@@ -13,7 +13,7 @@ use super::{
     tables::{self, Tables},
     view::{Publisher, View, Views},
 };
-use crate::storage::{Keyspace, Reader, Store, StoreError, Write, keys};
+use crate::storage::{Keyspace, NoReader, Reader, Space, Store, StoreError, Write, keys};
 
 /// The state machine over a store.
 pub struct Machine<S: Store> {
@@ -24,6 +24,8 @@ pub struct Machine<S: Store> {
     membership: Option<(Applied, Bytes)>,
     publisher: Publisher,
     failed: bool,
+    /// The answers of a batch whose write failed, and what it would have applied: the rows may be on disk all the same.
+    unconfirmed: Option<(Applied, Vec<Response>)>,
 }
 
 impl<S: Store> Machine<S> {
@@ -58,6 +60,7 @@ impl<S: Store> Machine<S> {
                 membership,
                 publisher,
                 failed: false,
+                unconfirmed: None,
             },
             views,
         ))
@@ -88,6 +91,12 @@ impl<S: Store> Machine<S> {
     }
 
     fn apply_batch(&mut self, inputs: Vec<Input>) -> Result<Vec<Response>, StoreError> {
+        if let Some((through, answers)) = self.unconfirmed.take()
+            && self.applied == Some(through)
+            && answers.len() == inputs.len()
+        {
+            return Ok(answers);
+        }
         let mut draft = Draft::new(self.tables.clone(), Arc::clone(&self.reader));
         let mut applied = self.applied;
         let mut membership = None;
@@ -114,13 +123,15 @@ impl<S: Store> Machine<S> {
             return Ok(answers);
         };
         let (tables, batch) = draft.finish(last, membership.as_ref());
-        self.store.write(batch)?;
+        if let Err(error) = self.store.write(batch) {
+            self.unconfirmed = Some((last, answers));
+            return Err(error);
+        }
         self.reader = self.store.reader();
         self.tables = tables;
         self.applied = applied;
         self.membership = membership.or_else(|| self.membership.take());
-        self.publisher
-            .publish(View::new(applied, self.tables.clone(), Arc::clone(&self.reader)));
+        self.publish();
         Ok(answers)
     }
 
@@ -136,6 +147,54 @@ impl<S: Store> Machine<S> {
         let outcome = self.store.persist();
         self.failed = outcome.is_err();
         outcome
+    }
+
+    /// Opens the store anew after a batch met a full disk, and goes on from what it has applied. Then the batch must be given once more:
+    /// it is applied, or, if its rows had reached the disk all the same, only answered. Readers that come meanwhile are refused with
+    /// [`StoreError::Reopening`]. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store: call again where [`StoreError::is_locked`] or [`StoreError::is_full`]. [`StoreError::Damaged`] when the rows
+    /// are of another moment than the batch or the one before it.
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        self.reader = Arc::new(NoReader);
+        self.publish();
+        self.store.reopen()?;
+        let reader = self.store.reader();
+        let tables::Loaded {
+            tables,
+            applied,
+            membership,
+        } = Tables::load(reader.as_ref())?;
+        let unconfirmed = self.unconfirmed.as_ref().map(|(through, _)| *through);
+        if applied != self.applied && (applied.is_none() || applied != unconfirmed) {
+            return Err(tables::damaged(
+                Keyspace::Meta,
+                format!(
+                    "applied is {applied:?} after the store was opened again, and was {:?}",
+                    self.applied
+                ),
+            ));
+        }
+        (self.tables, self.applied, self.membership, self.reader) = (tables, applied, membership, reader);
+        self.publish();
+        self.failed = false;
+        Ok(())
+    }
+
+    /// The file system that the store is on.
+    pub fn space(&self) -> Option<Space> {
+        self.store.space()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    fn publish(&self) {
+        self.publisher
+            .publish(View::new(self.applied, self.tables.clone(), Arc::clone(&self.reader)));
     }
 
     /// Bytes of the store on disk.

@@ -1,6 +1,7 @@
 //! The state machine over a real fjall store, driven as raft drives it.
 
 mod crash;
+mod full;
 mod golden;
 mod model;
 mod put;

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
 
-use super::{Direction, KeyRange, Keyspace, Reader, Row, Rows, Store, StoreError, Write, row_cache::RowCache};
+use super::{Direction, KeyRange, Keyspace, NoReader, Reader, Row, Rows, Space, Store, StoreError, Write, row_cache::RowCache, space};
 
 /// Beyond it a read goes to the files' pages. It is no bound on resident memory when values are large.
 const BLOCK_CACHE_BYTES: u64 = 16 << 20;
@@ -21,6 +21,8 @@ const JOURNAL_BYTES: u64 = 128 << 20;
 const BUSY_MEMTABLE_BYTES: u64 = 16 << 20;
 /// Memtables of keyspaces of small rows that are overwritten again and again.
 const SMALL_MEMTABLE_BYTES: u64 = 8 << 20;
+/// What all memtables together may hold before they are flushed.
+pub const MEMTABLE_BYTES: u64 = 2 * BUSY_MEMTABLE_BYTES + 3 * SMALL_MEMTABLE_BYTES;
 /// Values from this size live outside the tree, so that a compaction does not copy them.
 const SEPARATE_FROM_BYTES: u32 = 1 << 10;
 /// One may be flushing while the other compacts.
@@ -28,12 +30,17 @@ const WORKER_THREADS: usize = 2;
 
 /// A fjall database with the state machine's keyspaces.
 pub struct FjallStore {
+    /// None while it is opened again, and after that has failed.
+    opened: Option<Opened>,
+    directory: PathBuf,
+}
+
+struct Opened {
     database: Database,
     keyspaces: Arc<Keyspaces>,
     records: Arc<RowCache>,
     /// Counts batches, for the cache.
     batch: u64,
-    directory: PathBuf,
 }
 
 impl FjallStore {
@@ -44,6 +51,26 @@ impl FjallStore {
     /// [`StoreError::Open`] when another process holds the directory or its files are damaged, [`StoreError::Persist`] when the first
     /// fsync fails.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let mut store = FjallStore {
+            opened: Some(Opened::new(directory)?),
+            directory: directory.to_owned(),
+        };
+        store.persist()?;
+        Ok(store)
+    }
+
+    /// The directory that it lives in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn opened(&self) -> Result<&Opened, StoreError> {
+        self.opened.as_ref().ok_or(StoreError::Reopening)
+    }
+}
+
+impl Opened {
+    fn new(directory: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open {
             path: directory.to_owned(),
             source,
@@ -56,60 +83,76 @@ impl FjallStore {
             .open()
             .map_err(failed)?;
         let keyspaces = Arc::new(Keyspaces::open(&database).map_err(failed)?);
-        let mut store = FjallStore {
+        Ok(Opened {
             database,
             keyspaces,
             records: Arc::new(RowCache::new()),
             batch: 0,
-            directory: directory.to_owned(),
-        };
-        store.persist()?;
-        Ok(store)
-    }
-
-    /// The directory that it lives in.
-    pub fn directory(&self) -> &Path {
-        &self.directory
+        })
     }
 }
 
 impl Store for FjallStore {
     fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
         let rows = batch.len();
+        let Opened {
+            database,
+            keyspaces,
+            records,
+            batch: number,
+        } = self.opened.as_mut().ok_or(StoreError::Reopening)?;
         // `Buffer` hands the batch to the operating system: a killed process loses nothing, and an fsync per batch is not paid.
-        let mut pending = self.database.batch().durability(Some(PersistMode::Buffer));
+        let mut pending = database.batch().durability(Some(PersistMode::Buffer));
         for Write { keyspace, key, value } in &batch {
-            let tree = self.keyspaces.get(*keyspace);
+            let tree = keyspaces.get(*keyspace);
             match value {
                 Some(value) => pending.insert(tree, key.as_slice(), value.as_ref()),
                 None => pending.remove(tree, key.as_slice()),
             }
         }
         pending.commit().map_err(|source| StoreError::Write { rows, source })?;
-        self.batch += 1;
+        *number += 1;
         for Write { key, value, .. } in batch.iter().filter(|write| write.keyspace == Keyspace::Records) {
-            self.records.written(key, value.as_ref(), self.batch);
+            records.written(key, value.as_ref(), *number);
         }
         Ok(())
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(FjallReader {
-            snapshot: self.database.snapshot(),
-            keyspaces: Arc::clone(&self.keyspaces),
-            records: Arc::clone(&self.records),
-            batch: self.batch,
-        })
+        match &self.opened {
+            Some(opened) => Arc::new(FjallReader {
+                snapshot: opened.database.snapshot(),
+                keyspaces: Arc::clone(&opened.keyspaces),
+                records: Arc::clone(&opened.records),
+                batch: opened.batch,
+            }),
+            None => Arc::new(NoReader),
+        }
     }
 
     fn persist(&mut self) -> Result<(), StoreError> {
-        self.database
-            .persist(PersistMode::SyncAll)
-            .map_err(|source| StoreError::Persist { source })
+        let persisted = self.opened()?.database.persist(PersistMode::SyncAll);
+        persisted.map_err(|source| StoreError::Persist { source })
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        // fjall locks its directory, against this process too.
+        self.opened = None;
+        self.opened = Some(Opened::new(&self.directory)?);
+        let persisted = self.persist();
+        if persisted.is_err() {
+            self.opened = None;
+        }
+        persisted
+    }
+
+    fn space(&self) -> Option<Space> {
+        space(&self.directory).ok()
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
-        self.database
+        self.opened()?
+            .database
             .disk_space()
             .map_err(|source| StoreError::Read { keyspace: "all", source })
     }

@@ -258,6 +258,7 @@ impl ForwardAnswer {
             ForwardAnswer::Done(Err(ProposeError::NoLeader { outcome: of })) => bytes.put_slice(&[2, outcome(of)]),
             ForwardAnswer::Done(Err(ProposeError::Deadline { outcome: of })) => bytes.put_slice(&[3, outcome(of)]),
             ForwardAnswer::Done(Err(ProposeError::TooLarge)) => bytes.put_u8(4),
+            ForwardAnswer::Done(Err(ProposeError::NoRoom)) => bytes.put_u8(6),
             ForwardAnswer::Done(Err(ProposeError::Failed(reason))) => {
                 bytes.put_u8(5);
                 bytes.put_slice(reason.as_bytes());
@@ -278,6 +279,7 @@ impl ForwardAnswer {
             3 => ForwardAnswer::Done(Err(ProposeError::Deadline { outcome: outcome()? })),
             4 => ForwardAnswer::Done(Err(ProposeError::TooLarge)),
             5 => ForwardAnswer::Done(Err(ProposeError::Failed(String::from_utf8_lossy(&bytes).into_owned()))),
+            6 => ForwardAnswer::Done(Err(ProposeError::NoRoom)),
             value => {
                 return Err(Unreadable::Unknown {
                     field: "forward answer",

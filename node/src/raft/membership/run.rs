@@ -139,7 +139,7 @@ impl Inner {
             };
             match check::check(&picture, change) {
                 Ok(Verdict::Holds) => return Attempt::Over(Ok(())),
-                Ok(Verdict::HandOver) => match self.transfer(deadline.min(Instant::now() + HAND_OVER)).await {
+                Ok(Verdict::HandOver) => match self.transfer(deadline.min(Instant::now() + HAND_OVER), |_| true).await {
                     Ok(()) => return Attempt::Again,
                     Err(TransferError::Failed(reason)) => return Attempt::Over(Err(MembershipError::Failed(reason))),
                     Err(error @ (TransferError::Alone | TransferError::Deadline)) => {

@@ -1,6 +1,6 @@
 //! The fleet that the tests run.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kvfleet_api::{
@@ -10,9 +10,10 @@ use kvfleet_api::{
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::gate::{Gate, Gated};
 use crate::{
     cluster_id::ClusterId,
-    log::{Options, Wal},
+    log::{Directory, Options, Wal},
     peer::{Transport, TransportSettings},
     raft::{Group, GroupSettings, ProposeError, ReadPoint},
     state::{Command, Condition, Kind, Machine, PutMode, Response, TenantId, Ttl, View},
@@ -39,6 +40,7 @@ pub(super) struct Seat {
     pub(super) id: u64,
     name: String,
     pub(super) address: String,
+    gate: Gate,
     running: Option<Running>,
 }
 
@@ -57,6 +59,7 @@ impl Fleet {
                 id: 0x1000 + id,
                 name: format!("m{id}"),
                 address: "127.0.0.1:0".to_owned(),
+                gate: Gate::new(),
                 running: None,
             })
             .collect();
@@ -103,6 +106,7 @@ impl Fleet {
             id,
             name: format!("m{}", at + 1),
             address: "127.0.0.1:0".to_owned(),
+            gate: Gate::new(),
             running: None,
         });
         self.start(at).await;
@@ -117,6 +121,7 @@ impl Fleet {
             id: 0x1001 + u64::try_from(at).unwrap(),
             name,
             address,
+            gate: Gate::new(),
             running: None,
         });
         self.start(at).await;
@@ -169,8 +174,10 @@ impl Fleet {
         let tls = TlsDirectory::open(&certificates, CLUSTER).unwrap();
         let transport = Transport::start(settings, &seat.address, tls).await.unwrap();
         seat.address = transport.local_address().unwrap().to_string();
+        let gate = seat.gate.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let wal = Wal::open(&home.join("raft"), Options::default()).unwrap();
+            let directory = Directory::open(&home.join("raft")).unwrap();
+            let wal = Wal::open_on(Arc::new(Gated { gate, directory }), Options::default()).unwrap();
             let (machine, views) = Machine::open(FjallStore::open(&home.join("sm")).unwrap()).unwrap();
             (wal, machine, views)
         });
@@ -189,6 +196,21 @@ impl Fleet {
         group.shutdown().await;
         drop(group);
         tokio::task::spawn_blocking(move || wal.close().unwrap()).await.unwrap();
+    }
+
+    /// Stops a member whose log has failed.
+    pub(super) async fn stop_failed(&mut self, at: usize) {
+        let Running { group, transport, wal } = self.seats[at].running.take().unwrap();
+        transport.close();
+        group.shutdown().await;
+        drop(group);
+        let closed = tokio::task::spawn_blocking(move || wal.close()).await.unwrap();
+        assert!(closed.is_err(), "it had failed");
+    }
+
+    /// What a member's log meets.
+    pub(super) fn gate(&self, at: usize) -> &Gate {
+        &self.seats[at].gate
     }
 
     /// Takes the log away under a running member.

@@ -2,7 +2,7 @@
 //! not: its three snapshot tests, and six that start from a log that was purged or is behind the state machine (`hand_over` in `apply`
 //! sees to it that it never is).
 
-use std::io;
+use std::{io, sync::Arc};
 
 use futures::stream;
 use openraft::{StorageError, storage::RaftStateMachine as _, testing::log::Suite};
@@ -29,7 +29,7 @@ impl openraft::testing::log::StoreBuilder<Types, LogStore, StateMachine, TempDir
         let (machine, _) = Machine::open(FjallStore::open(&directory.path().join("sm")).unwrap()).unwrap();
         // The suite applies entries that it never appends.
         let durable = watch::Sender::new(Durable::Below(u64::MAX)).subscribe();
-        let (machine, _) = apply::start(machine, durable).unwrap();
+        let (machine, _) = apply::start(machine, durable, Arc::default()).unwrap();
         Ok((directory, LogStore::new(wal), machine))
     }
 }
@@ -40,7 +40,7 @@ async fn nothing_is_applied_before_it_is_durable_here() {
     let directory = tempfile::tempdir().unwrap();
     let (machine, views) = Machine::open(FjallStore::open(directory.path()).unwrap()).unwrap();
     let durable = watch::Sender::new(Durable::Below(1));
-    let (mut machine, _) = apply::start(machine, durable.subscribe()).unwrap();
+    let (mut machine, _) = apply::start(machine, durable.subscribe(), Arc::default()).unwrap();
     let blank = |index| {
         Ok((
             Entry {

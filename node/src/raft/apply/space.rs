@@ -1,0 +1,230 @@
+//! A batch that meets a full disk. In: the batch, as often as it takes. Out: its answers, once there is space. Absent: asking for space
+//! before (that is done before a command is proposed, and never here: apply must not depend on this member's disk).
+//!
+//! The engine takes nothing after a failed write until it is opened anew, so that is done in place: the process goes on voting, keeps its
+//! log and serves its last view. Opening it needs the files, which readers hold for a moment longer.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use super::{Progress, input};
+use crate::{
+    raft::types::Entry,
+    state::{Machine, Response},
+    storage::{MEMTABLE_BYTES, Store, StoreError},
+};
+
+/// How often space is looked for. Nobody tells when there is some.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often it is tried to take the files over from the last reader.
+const TAKE_OVER: Duration = Duration::from_millis(20);
+/// The engine is opened again only with this much free, bytes: it writes whole memtables at once.
+const ENOUGH: u64 = MEMTABLE_BYTES / 2;
+/// An engine that met a full disk twice within this time is given longer pauses: what it wants to write is more than there is.
+const CALM: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The pauses between two openings.
+pub(super) struct Patience {
+    pause: Duration,
+    last: Option<Instant>,
+}
+
+impl Patience {
+    pub(super) const NEW: Patience = Patience { pause: LOOK, last: None };
+
+    fn next(&mut self) -> Duration {
+        let again = self.last.is_some_and(|last| last.elapsed() < CALM);
+        self.pause = if again { (self.pause * 2).min(LONGEST_PAUSE) } else { LOOK };
+        self.pause
+    }
+}
+
+/// Applies a batch, however long there is no space for it.
+///
+/// # Errors
+/// Any failure but a full disk, and the end of the group.
+pub(super) fn apply<S: Store>(
+    machine: &mut Machine<S>,
+    entries: &[Entry],
+    progress: &Progress,
+    patience: &mut Patience,
+) -> io::Result<Vec<Response>> {
+    loop {
+        let inputs = entries.iter().map(input).collect::<io::Result<Vec<_>>>()?;
+        progress.batch_begins();
+        let outcome = machine.apply(inputs);
+        progress.batch_ends();
+        match outcome {
+            Ok(answers) => return Ok(answers),
+            Err(error) if lacks_space(machine, &error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the state machine waits for disk space; reads go on"
+                );
+                progress.set_waits(true);
+                let reopened = reopen(machine, progress, patience);
+                progress.set_waits(false);
+                reopened?;
+                tracing::info!("the state machine has disk space again");
+            }
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// Whether an error comes from a full disk. When the engine does not say what failed in the background, a disk that is nearly full has:
+/// should it have been something else, it is met again at once.
+fn lacks_space<S: Store>(machine: &Machine<S>, error: &StoreError) -> bool {
+    let nearly_full = || {
+        machine
+            .space()
+            .is_some_and(|space| space.free < 2 * MEMTABLE_BYTES + space.total / 20)
+    };
+    error.is_full() || (error.is_poisoned() && nearly_full())
+}
+
+fn reopen<S: Store>(machine: &mut Machine<S>, progress: &Progress, patience: &mut Patience) -> io::Result<()> {
+    let mut pause = patience.next();
+    let closing = || {
+        io::Error::new(
+            io::ErrorKind::StorageFull,
+            "the member closes while its state machine waits for disk space",
+        )
+    };
+    loop {
+        if !progress.pause(pause) {
+            return Err(closing());
+        }
+        pause = LOOK;
+        if machine.space().is_some_and(|space| space.free < ENOUGH) {
+            continue;
+        }
+        match machine.reopen() {
+            Ok(()) => {
+                patience.last = Some(Instant::now());
+                return Ok(());
+            }
+            Err(error) if error.is_locked() => pause = TAKE_OVER,
+            Err(error) if lacks_space(machine, &error) => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{io::ErrorKind, sync::Arc};
+
+    use super::*;
+    use crate::{
+        raft::types::{Payload, log_id},
+        storage::{FjallStore, Reader, Space, Write},
+    };
+
+    /// Fails so many writes, in its way.
+    struct Failing {
+        store: FjallStore,
+        failures: u32,
+        source: fn() -> fjall::Error,
+        free: u64,
+    }
+
+    impl Store for Failing {
+        fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
+            match self.failures.checked_sub(1) {
+                None => self.store.write(batch),
+                Some(left) => {
+                    self.failures = left;
+                    Err(StoreError::Write {
+                        rows: batch.len(),
+                        source: (self.source)(),
+                    })
+                }
+            }
+        }
+        fn reader(&self) -> Arc<dyn Reader> {
+            self.store.reader()
+        }
+        fn persist(&mut self) -> Result<(), StoreError> {
+            self.store.persist()
+        }
+        fn disk_bytes(&self) -> Result<u64, StoreError> {
+            self.store.disk_bytes()
+        }
+        fn reopen(&mut self) -> Result<(), StoreError> {
+            self.store.reopen()
+        }
+        fn space(&self) -> Option<Space> {
+            Some(Space {
+                total: 1 << 30,
+                free: self.free,
+            })
+        }
+    }
+
+    fn full() -> fjall::Error {
+        fjall::Error::Io(ErrorKind::StorageFull.into())
+    }
+
+    fn attempt(failures: u32, source: fn() -> fjall::Error, free: u64, progress: &Progress) -> io::Result<Vec<Response>> {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FjallStore::open(directory.path()).unwrap();
+        let (mut machine, views) = Machine::open(Failing {
+            store,
+            failures: 0,
+            source,
+            free,
+        })
+        .unwrap();
+        let entries = [Entry {
+            log_id: log_id(1, 1),
+            payload: Payload::Blank,
+        }];
+        machine.store_mut().failures = failures;
+        let mut patience = Patience::NEW;
+        let answers = apply(&mut machine, &entries, progress, &mut patience)?;
+        assert_eq!(views.latest().applied().map(|applied| applied.index), Some(1));
+        assert_eq!((progress.under_way(), progress.waits_for_space()), (None, false));
+        Ok(answers)
+    }
+
+    #[test]
+    fn a_batch_waits_for_space_and_is_applied() {
+        assert_eq!(attempt(1, full, 1 << 30, &Progress::default()).unwrap(), [Response::None]);
+        // The engine hides what failed in the background; the file system tells.
+        let poisoned = || fjall::Error::Poisoned;
+        assert_eq!(attempt(1, poisoned, ENOUGH, &Progress::default()).unwrap(), [Response::None]);
+    }
+
+    #[test]
+    fn every_other_failure_is_fatal() {
+        let broken = || fjall::Error::Io(io::Error::other("input/output error"));
+        let error = attempt(1, broken, 0, &Progress::default()).unwrap_err();
+        assert!(error.to_string().contains("cannot write a batch"), "{error}");
+        assert!(attempt(1, || fjall::Error::Poisoned, 1 << 30, &Progress::default()).is_err());
+    }
+
+    #[test]
+    fn a_member_that_closes_does_not_wait_for_space() {
+        let progress = Progress::default();
+        progress.close();
+        let error = attempt(1, full, 0, &progress).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn pauses_grow_while_the_disk_is_full_again_and_again() {
+        let mut patience = Patience::NEW;
+        assert_eq!(patience.next(), LOOK);
+        patience.last = Some(Instant::now());
+        assert_eq!(patience.next(), 2 * LOOK);
+        for _ in 0..10 {
+            patience.next();
+        }
+        assert_eq!(patience.next(), LONGEST_PAUSE);
+    }
+}

@@ -71,6 +71,8 @@ pub enum MemberState {
     Removed,
     /// It is closing down.
     Draining,
+    /// It cannot vouch for its data: it takes no part, and never votes again. Only a replacement helps.
+    Quarantined,
 }
 
 /// A member's place in the group.
@@ -183,6 +185,9 @@ pub struct MemberReport {
     pub format: u32,
     /// Where it stands.
     pub state: MemberState,
+    /// Why it is quarantined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Its role, none while blank.
     pub role: Option<Role>,
     /// Whether `/readyz` answers 200.
@@ -206,6 +211,15 @@ pub struct MemberReport {
     pub storage_used: u64,
     /// How many tenants it serves (released ones not counted).
     pub tenants: u64,
+}
+
+/// The answer of `POST /admin/release`: the quarantined member has put its data aside and starts as this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Released {
+    /// The new member's id.
+    #[serde(with = "id_string")]
+    pub id: u64,
 }
 
 /// `POST /admin/membership/initialize`: form the group, on the named bootstrap member only, while it is blank.

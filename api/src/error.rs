@@ -82,6 +82,8 @@ codes! {
     NoLeader = "no-leader", 503, "The shard has no leader", true;
     /// The member is shutting down.
     Draining = "draining", 503, "The member is shutting down", true;
+    /// The member cannot vouch for its data and takes no part.
+    Quarantined = "quarantined", 503, "The member is quarantined", true;
     /// The member has too much to do.
     Overloaded = "overloaded", 503, "The member is overloaded", true;
     /// The deadline passed; `outcome` says whether the write may have been applied.

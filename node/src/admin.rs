@@ -9,6 +9,8 @@ mod body;
 mod failure;
 mod formation;
 mod members;
+mod quarantined;
+mod release;
 mod router;
 mod server;
 mod settings;
@@ -19,6 +21,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use prometheus_client::registry::Registry;
 
+pub use quarantined::{Quarantined, ReleaseReply, router as quarantined_router};
 pub use router::router;
 pub use server::serve;
 pub use stats::Stats;

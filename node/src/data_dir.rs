@@ -6,21 +6,33 @@
 //!          /raft/            the write-ahead log: entries and vote
 //!          /sm/CURRENT       names the directory beside it that holds the state machine
 //!          /sm/<name>/       a fjall database
+//!          /members.json     the group's members as last known: whom to ask when the rest cannot be read
+//!          /quarantine.json  why the member must not take part any more
+//!          /aside.json       a replacement under way
+//!          /damaged-<s>/     what a member was before it was replaced (s: Unix seconds); only the newest is kept
+//!          /removed-<s>/     what it was before it was removed from its group
 //! ```
 //!
 //! In: a path and the cluster that the configuration names. Out: an open [`DataDir`], whose lock ends with it, or an error that says what was
-//! found and what to do. Absent by design: what is inside `raft/` and `sm/<name>/`, and every decision to throw data away.
+//! found and what to do. Absent by design: what is inside `raft/` and `sm/<name>/`, and every decision to put
+//! data aside.
 
+mod acquaintances;
 mod durable;
 mod error;
 mod identity;
 mod lock;
+mod put_aside;
+mod quarantine;
 
 use std::path::{Path, PathBuf};
 
+pub use acquaintances::{known_members, remember_members, was_member};
 pub use error::DataDirError;
 pub use identity::{FORMAT, Identity, NoRandomness, new_cluster_id};
 pub use lock::{Lock, acquire};
+pub use put_aside::{Cause, Successor, put_aside};
+pub use quarantine::quarantine;
 
 use crate::cluster_id::ClusterId;
 
@@ -41,6 +53,7 @@ impl DataDir {
     /// When the directory is another cluster's or shard's, of a newer format, or cannot be read or written.
     pub fn open(lock: Lock, cluster: Option<ClusterId>, shard: u32) -> Result<DataDir, DataDirError> {
         let path = lock.directory().to_owned();
+        put_aside::resume(&path)?;
         let identity = match Identity::read(&path)? {
             Some(found) => found.accept(&path, cluster, shard)?,
             None => {
@@ -53,6 +66,9 @@ impl DataDir {
                 Identity::create(&path, cluster, shard)?
             }
         };
+        if let Some(reason) = quarantine::reason(&path)? {
+            return Err(DataDirError::Quarantined { path, reason });
+        }
         for part in ["raft", "sm"] {
             durable::create_directory(&path.join(part))?;
         }
@@ -81,8 +97,9 @@ impl DataDir {
     pub fn state_machine(&self) -> Result<PathBuf, DataDirError> {
         let parent = self.path.join("sm");
         let pointer = parent.join("CURRENT");
-        let name = match std::fs::read_to_string(&pointer) {
-            Ok(name) => name.trim_end().to_owned(),
+        let name = match std::fs::read(&pointer) {
+            // What is no text is no name either, and refused below.
+            Ok(name) => String::from_utf8_lossy(&name).trim_end().to_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let name = "0".to_owned();
                 durable::write_file(&pointer, name.as_bytes())?;
@@ -115,6 +132,19 @@ impl DataDir {
             Ok(metadata) => sum + metadata.blocks() * 512,
             Err(_) => sum,
         })
+    }
+
+    /// Remembers whose place this member takes, or that it has it. Blocking.
+    ///
+    /// # Errors
+    /// When the identity cannot be written.
+    pub fn set_replaces(path: &Path, identity: Identity, replaces: Option<u64>) -> Result<(), DataDirError> {
+        Identity { replaces, ..identity }.write(path)
+    }
+
+    /// The identity in this directory as far as it can be read, for a member that must not take part. Blocking.
+    pub fn last_identity(path: &Path) -> Option<Identity> {
+        Identity::read(path).ok().flatten()
     }
 
     /// Lets another process open the directory.

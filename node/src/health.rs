@@ -36,7 +36,7 @@ pub enum Readiness {
     No {
         /// For a person.
         reason: String,
-        /// `no-leader` or `draining`.
+        /// `no-leader`, `draining` or `quarantined`.
         code: Code,
     },
     /// As the group says at that moment, with its reason.
@@ -71,6 +71,15 @@ impl Health {
         let readiness = Readiness::No {
             reason: "the member is shutting down".to_owned(),
             code: Code::Draining,
+        };
+        self.shown.store(Arc::new(Shown { started: true, readiness }));
+    }
+
+    /// The member cannot vouch for its data: it is alive and started, and not ready until it has been replaced.
+    pub fn quarantined(&self, reason: &str) {
+        let readiness = Readiness::No {
+            reason: format!("the member is quarantined: {reason}"),
+            code: Code::Quarantined,
         };
         self.shown.store(Arc::new(Shown { started: true, readiness }));
     }

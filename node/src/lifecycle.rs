@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! Starting ──▶ Blank ──▶ Running ──▶ Draining ──▶ end, 0
-//!    │           │          │            │
-//!    └───────────┴──────────┴────────────┴──────▶ failed, 1: storage or Raft cannot go on; the next start recovers
+//!  │  ▲ │        │          │            │
+//!  │  │ └────────┴──────────┴────────────┴──────▶ failed, 1: storage or Raft cannot go on; the next start recovers
+//!  ▼  │
+//! Quarantined: its data cannot be vouched for; released, it starts as another member
 //! ```
 //!
 //! In: a [`Config`] and the signals. Out: the end of the process, well or with the reason. The health port answers in every state, from
@@ -15,13 +17,14 @@ mod disk_watch;
 mod draining;
 mod error;
 mod ports;
+mod quarantined;
 mod running;
 mod signals;
 mod starting;
 mod surroundings;
 mod temporary;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub use error::LifecycleError;
 pub use signals::Signals;
@@ -35,7 +38,8 @@ use crate::{
 
 /// Where the member stands.
 enum State {
-    Starting(Box<starting::Starting>),
+    Starting,
+    Quarantined(quarantined::Quarantined),
     Blank(Box<starting::Open>),
     Running(Box<starting::Open>),
     Draining(Box<starting::Open>),
@@ -49,41 +53,40 @@ enum State {
 pub async fn run(config: Config, level: Level, signals: Signals) -> Result<(), LifecycleError> {
     let ports = ports::Ports::bind(&config.addresses).await?;
     let health = Health::new();
-    let figures = Arc::new(OnceLock::new());
+    let figures = starting::Figures::default();
     let requests = Requests::new();
     let registry = Arc::new(metrics::registry(&requests, starting::source(&figures)));
-    let ports::Ports {
-        data,
-        health: health_listener,
-        metrics: metrics_listener,
-        admin,
-    } = ports;
-    let addresses = surroundings::Listening {
-        data: ports::local(&data),
-        health: ports::local(&health_listener),
-        metrics: ports::local(&metrics_listener),
-        admin: ports::local(&admin),
-    };
-    surroundings::serve(health_listener, health::router(health.clone()));
-    surroundings::serve(metrics_listener, metrics::router(Arc::clone(&registry)));
+    surroundings::serve(ports.health.listen()?, health::router(health.clone()));
+    surroundings::serve(ports.metrics.listen()?, metrics::router(Arc::clone(&registry)));
     let starting = starting::Starting {
         config,
         health,
         figures,
         requests,
         registry,
-        addresses,
-        data,
-        admin,
+        addresses: surroundings::Listening {
+            data: ports.data.local,
+            health: ports.health.local,
+            metrics: ports.metrics.local,
+            admin: ports.admin.local,
+        },
+        ports,
     };
 
-    let mut state = State::Starting(Box::new(starting));
+    let mut state = State::Starting;
     loop {
         state = match state {
-            State::Starting(starting) => tokio::select! {
-                opened = starting.open() => State::Blank(Box::new(opened?)),
+            State::Starting => tokio::select! {
+                opened = starting.open() => match opened? {
+                    starting::Opened::Open(open) => State::Blank(open),
+                    starting::Opened::Quarantined(quarantined) => State::Quarantined(quarantined),
+                },
                 // Nothing was promised to anybody yet.
                 () = signals.end() => State::Ended,
+            },
+            State::Quarantined(quarantined) => match quarantined::wait(quarantined, &starting, &signals).await? {
+                quarantined::Left::Released => State::Starting,
+                quarantined::Left::Asked => State::Ended,
             },
             State::Blank(open) => match blank::wait(&open, &signals).await? {
                 blank::Left::Formed => State::Running(open),

@@ -16,8 +16,10 @@ mod log_store;
 mod logged;
 mod membership;
 mod network;
+mod petition;
 mod propose;
 mod read;
+mod replacement;
 mod serve;
 mod settings;
 mod status;
@@ -44,7 +46,9 @@ pub use error::{InitializeError, ProposeError, ReadError, StartError, TransferEr
 pub use fitness::Stall;
 pub use logged::Logged;
 pub use membership::{Change, MembershipError, MembershipRefusal};
+pub use petition::{PetitionError, release};
 pub use read::ReadPoint;
+pub use replacement::{ReleaseAnswer, ReleaseRequest};
 pub use settings::GroupSettings;
 pub use status::GroupStatus;
 

@@ -4,6 +4,7 @@
 //! runs on Kubernetes; there all of this stays idle.
 
 pub mod certificates;
+pub mod discovery;
 pub mod formation;
 pub mod provision;
 pub mod signing;

@@ -4,6 +4,7 @@
 //! means (only [`keys`] knows the shape of the keys, and `state` the values), and any way to read the newest rows while a batch is
 //! being written: fjall 3.1 shows parts of it then, so a reader is opened between batches and lives on unchanged.
 
+mod damage;
 mod fjall_store;
 pub mod keys;
 mod row_cache;

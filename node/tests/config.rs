@@ -73,6 +73,7 @@ const SETTINGS: &[(&str, &str, &str, &str, Option<&str>)] = &[
         Some("base=h:1,b=h:2"),
     ),
     ("bootstrap", "--bootstrap", "KVNODE_BOOTSTRAP", "false", Some("yes")),
+    ("selfReplace", "--self-replace", "KVNODE_SELF_REPLACE", "true", Some("maybe")),
     ("dev", "--dev", "KVNODE_DEV", "false", Some("yes")),
 ];
 

@@ -17,6 +17,7 @@ pub(super) async fn report(State(member): State<Member>) -> Json<MemberReport> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         format: member.identity.format,
         state: member.health.member_state(status.state),
+        reason: None,
         role: status.role,
         ready: member.health.is_ready(),
         term: status.term,

@@ -8,7 +8,7 @@ use axum::{
     routing::{get, post},
 };
 
-use super::{Member, access, body, formation, members, settings, stats, tenants};
+use super::{Member, access, body, formation, members, release, settings, stats, tenants};
 use crate::{metrics, problem};
 
 /// One router for production and tests. Every request must carry a [`crate::tls::Identity`] among its extensions.
@@ -18,6 +18,7 @@ pub fn router(member: Member) -> Router {
         .route("/admin/members", get(members::report))
         .route("/admin/membership/initialize", post(formation::initialize))
         .route("/admin/leadership/transfer", post(formation::transfer))
+        .route("/admin/release", post(release::refuse))
         .route("/admin/tenants", get(tenants::list))
         .route(
             "/admin/tenants/{name}",

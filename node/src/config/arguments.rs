@@ -145,6 +145,8 @@ settings! {
         "Without Kubernetes: all members and their peer ports, this one among them";
     bootstrap: Switch, "bootstrap", "KVNODE_BOOTSTRAP", "bootstrap", "BOOL", Some("false"), Some("false"),
         "Without Kubernetes, on exactly one member: form the group as soon as every one of --members answers that it is blank";
+    self_replace: Switch, "self-replace", "KVNODE_SELF_REPLACE", "selfReplace", "BOOL", Some("false"), Some("false"),
+        "A member that cannot vouch for its data, or has lost it, asks the leader by itself to be replaced by a new one; without it somebody calls POST /admin/release";
     tenants: Value, "tenants", "KVNODE_TENANTS", "tenants", "FILE", None, None,
         "Without Kubernetes: a YAML file of tenants to put in force";
     signing_key: Value, "signing-key", "KVNODE_SIGNING_KEY", "signingKey", "FILE", None, None,

@@ -99,6 +99,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         log_format,
         members,
         bootstrap,
+        self_replace,
         tenants,
         signing_key,
         credentials_dir,
@@ -133,6 +134,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         required("adminListen", admin_listen, "always")?,
     ];
     let bootstrap = required("bootstrap", bootstrap, "always")?;
+    let self_replace = required("selfReplace", self_replace, "always")?;
     ports(own.iter().chain(&peer_listen))?;
     let movable = own
         .iter()
@@ -154,8 +156,10 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
             credentials_dir,
         ];
         refuse_foreign(foreign.iter().flatten())?;
-        if bootstrap.parse(value::boolean)? {
-            refuse_foreign([&bootstrap])?;
+        for switch in [&bootstrap, &self_replace] {
+            if switch.parse(value::boolean)? {
+                refuse_foreign([switch])?;
+            }
         }
         let data_dir = match data_dir {
             Some(given) => Some(given.parse(value::path)?),
@@ -182,6 +186,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
             data_dir: required("dataDir", data_dir, because)?.parse(value::path)?,
             tls_dir: required("tlsDir", tls_dir, because)?.parse(value::path)?,
             token_keys: required("tokenKeys", token_keys, because)?.parse(value::path)?,
+            self_replace: self_replace.parse(value::boolean)?,
             standalone,
         };
         (mode, Some(PeerPort { listen, advertise }))

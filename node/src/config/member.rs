@@ -38,6 +38,8 @@ pub enum Mode {
         tls_dir: PathBuf,
         /// The JWK set.
         token_keys: PathBuf,
+        /// Whether it asks by itself to be replaced when it cannot vouch for its data, or has lost it.
+        self_replace: bool,
         /// Without Kubernetes: what an operator would do.
         standalone: Standalone,
     },

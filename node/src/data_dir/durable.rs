@@ -35,15 +35,19 @@ pub(super) fn create_directory(path: &Path) -> Result<(), DataDirError> {
 }
 
 fn sync_parent(path: &Path) -> Result<(), DataDirError> {
-    let parent = match path.parent() {
+    flush_directory(match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    File::open(parent)
+    })
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn flush_directory(path: &Path) -> Result<(), DataDirError> {
+    File::open(path)
         .and_then(|directory| directory.sync_all())
         .map_err(|source| DataDirError::Io {
             action: "flush",
-            path: parent.to_owned(),
+            path: path.to_owned(),
             source,
         })
 }

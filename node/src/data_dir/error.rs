@@ -89,6 +89,26 @@ pub enum DataDirError {
         /// What was found.
         part: &'static str,
     },
+    /// `aside.json` cannot be understood.
+    #[error(
+        "data directory {}: aside.json is damaged ({problem}), so a replacement that was under way cannot be finished; give this member \
+         an empty directory",
+        path.display()
+    )]
+    BadAside {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// `quarantine.json` is there.
+    #[error("data directory {}: is quarantined: {reason}", path.display())]
+    Quarantined {
+        /// The directory.
+        path: PathBuf,
+        /// What the member found when it wrote the file.
+        reason: String,
+    },
     /// `sm/CURRENT` names no directory.
     #[error("data directory: {} names `{found}`, which is no directory of ours; restore it from the directories beside it", path.display())]
     BadPointer {
@@ -103,4 +123,24 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
+}
+
+impl DataDirError {
+    /// Whether the data is this member's own and cannot be vouched for. Anything else (another cluster's data, a newer format, a disk that
+    /// does not answer) is for a person, and the data may be whole.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            DataDirError::BadIdentity { .. }
+            | DataDirError::IdentityLost { .. }
+            | DataDirError::BadAside { .. }
+            | DataDirError::Quarantined { .. }
+            | DataDirError::BadPointer { .. } => true,
+            DataDirError::Io { .. }
+            | DataDirError::Locked { .. }
+            | DataDirError::NewerFormat { .. }
+            | DataDirError::ForeignCluster { .. }
+            | DataDirError::ForeignShard { .. }
+            | DataDirError::NoRandomness { .. } => false,
+        }
+    }
 }

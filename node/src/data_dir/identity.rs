@@ -22,6 +22,8 @@ pub struct Identity {
     pub shard: u32,
     /// The member's id, not zero.
     pub member: u64,
+    /// The member whose place this one takes; none once it votes, and for a member that never replaced another.
+    pub replaces: Option<u64>,
 }
 
 /// The file. Unknown members are ignored: an older program may meet them in a format that it knows.
@@ -33,6 +35,28 @@ struct IdentityFile {
     shard: u32,
     #[serde(with = "kvfleet_api::admin::id_string")]
     member_id: u64,
+    /// As text, as every member id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaces: Option<String>,
+    /// Over the fields above: a flipped digit is another number, and JSON all the same. Files of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
+}
+
+impl IdentityFile {
+    fn expected_checksum(&self) -> String {
+        let IdentityFile {
+            format,
+            cluster_id,
+            shard,
+            member_id,
+            replaces,
+            checksum: _,
+        } = self;
+        let replaces = replaces.as_deref().unwrap_or_default();
+        let text = format!("{format}/{cluster_id}/{shard}/{member_id}/{replaces}");
+        format!("{:08x}", crc32c::crc32c(text.as_bytes()))
+    }
 }
 
 /// Read first and alone, so that a newer file is told from a damaged one.
@@ -45,7 +69,8 @@ impl Identity {
     /// The identity in this directory, if there is one.
     pub(super) fn read(directory: &Path) -> Result<Option<Identity>, DataDirError> {
         let path = directory.join("identity.json");
-        let text = match std::fs::read_to_string(&path) {
+        // Not as text: a flipped bit need not leave UTF-8 behind, and that is damage, not a failed read.
+        let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => {
@@ -60,7 +85,7 @@ impl Identity {
             path: directory.to_owned(),
             problem,
         };
-        let FormatOnly { format } = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let FormatOnly { format } = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         if format > FORMAT {
             return Err(DataDirError::NewerFormat {
                 path: directory.to_owned(),
@@ -68,7 +93,10 @@ impl Identity {
                 known: FORMAT,
             });
         }
-        let file: IdentityFile = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let file: IdentityFile = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        if file.checksum.as_ref().is_some_and(|found| *found != file.expected_checksum()) {
+            return Err(damaged("its checksum does not fit".to_owned()));
+        }
         let cluster = file
             .cluster_id
             .parse()
@@ -76,11 +104,17 @@ impl Identity {
         if file.member_id == 0 {
             return Err(damaged("memberId is 0".to_owned()));
         }
+        let replaces = match file.replaces.as_deref().map(str::parse) {
+            Some(Ok(member)) => Some(member),
+            Some(Err(_)) => return Err(damaged("replaces is no member id".to_owned())),
+            None => None,
+        };
         Ok(Some(Identity {
             format: file.format,
             cluster,
             shard: file.shard,
             member: file.member_id,
+            replaces,
         }))
     }
 
@@ -104,32 +138,46 @@ impl Identity {
 
     /// Makes a new member.
     pub(super) fn create(directory: &Path, cluster: Option<ClusterId>, shard: u32) -> Result<Identity, DataDirError> {
-        let no_randomness = |_| DataDirError::NoRandomness {
-            path: directory.to_owned(),
-        };
-        let random = SystemRandom::new();
-        let mut bytes = [0; 8];
-        random.fill(&mut bytes).map_err(|_| NoRandomness).map_err(no_randomness)?;
-        // Zero stands for "nobody" in places; one in 2^64 directories gets 1 instead.
-        let member = u64::from_be_bytes(bytes).max(1);
         let cluster = match cluster {
             Some(cluster) => cluster,
-            None => new_cluster_id().map_err(no_randomness)?,
+            None => new_cluster_id().map_err(|_| DataDirError::NoRandomness {
+                path: directory.to_owned(),
+            })?,
         };
-        let file = IdentityFile {
-            format: FORMAT,
-            cluster_id: cluster.to_string(),
-            shard,
-            member_id: member,
-        };
-        let text = serde_json::to_string_pretty(&file).expect("numbers and text serialise");
-        durable::write_file(&directory.join("identity.json"), text.as_bytes())?;
-        Ok(Identity {
+        let identity = Identity {
             format: FORMAT,
             cluster,
             shard,
-            member,
-        })
+            member: Self::new_member(directory)?,
+            replaces: None,
+        };
+        identity.write(directory)?;
+        Ok(identity)
+    }
+
+    /// A member id that nobody has.
+    pub(super) fn new_member(directory: &Path) -> Result<u64, DataDirError> {
+        let mut bytes = [0; 8];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| DataDirError::NoRandomness {
+            path: directory.to_owned(),
+        })?;
+        // Zero stands for "nobody" in places; one in 2^64 directories gets 1 instead.
+        Ok(u64::from_be_bytes(bytes).max(1))
+    }
+
+    /// Puts the identity in place.
+    pub(super) fn write(&self, directory: &Path) -> Result<(), DataDirError> {
+        let mut file = IdentityFile {
+            format: FORMAT,
+            cluster_id: self.cluster.to_string(),
+            shard: self.shard,
+            member_id: self.member,
+            replaces: self.replaces.map(|member| member.to_string()),
+            checksum: None,
+        };
+        file.checksum = Some(file.expected_checksum());
+        let text = serde_json::to_string_pretty(&file).expect("numbers and text serialise");
+        durable::write_file(&directory.join("identity.json"), text.as_bytes())
     }
 }
 

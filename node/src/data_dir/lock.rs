@@ -3,16 +3,17 @@
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use super::{durable, error::DataDirError};
 
-/// The lock, held until it is dropped or the process ends, however it ends.
-#[derive(Debug)]
+/// The lock, held until its last clone is dropped or the process ends, however it ends.
+#[derive(Clone, Debug)]
 pub struct Lock {
     directory: PathBuf,
-    _file: File,
+    _file: Arc<File>,
 }
 
 impl Lock {
@@ -40,7 +41,7 @@ pub async fn acquire(directory: &Path, patience: Duration) -> Result<Lock, DataD
         Ok(()) => {
             return Ok(Lock {
                 directory: directory.to_owned(),
-                _file: file,
+                _file: Arc::new(file),
             });
         }
         Err(TryLockError::WouldBlock) => {
@@ -61,7 +62,7 @@ pub async fn acquire(directory: &Path, patience: Duration) -> Result<Lock, DataD
     match tokio::time::timeout(patience, receiver).await {
         Ok(Ok(Ok(file))) => Ok(Lock {
             directory: directory.to_owned(),
-            _file: file,
+            _file: Arc::new(file),
         }),
         Ok(Ok(Err(source))) => Err(fail(source)),
         Ok(Err(_)) => Err(fail(std::io::Error::other("the waiting thread ended"))),

@@ -52,6 +52,7 @@ pages! {
     Internal "internal",
     NoLeader "no-leader",
     Draining "draining",
+    Quarantined "quarantined",
     Overloaded "overloaded",
     DeadlineExceeded "deadline-exceeded",
     InsufficientStorage "insufficient-storage",

@@ -50,6 +50,12 @@ pub enum LifecycleError {
     /// The state machine cannot be opened.
     #[error("the state machine cannot be opened")]
     Store(#[from] StoreError),
+    /// Opening the state machine panicked.
+    #[error("the state machine cannot be opened: its files make the engine panic ({0})")]
+    StorePanic(String),
+    /// Log and state machine do not fit together: something is gone.
+    #[error("log and state machine do not fit together: {0}")]
+    Incomplete(String),
     /// The peer port cannot be opened.
     #[error(transparent)]
     Peer(#[from] TransportError),
@@ -62,4 +68,18 @@ pub enum LifecycleError {
     /// Storage or Raft failed; going on could lose what was acknowledged.
     #[error("the member cannot go on: {0}; it recovers when it is started again")]
     Failed(String),
+}
+
+impl LifecycleError {
+    /// Whether the member cannot vouch for its own data. Everything else (another member's data, a newer format, a disk that does not
+    /// answer, a bad configuration) ends the process, and may be over at the next start.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            LifecycleError::DataDir(error) => error.is_damage(),
+            LifecycleError::Log(error) => matches!(error, OpenError::Damaged { .. }),
+            LifecycleError::Store(error) => error.is_damage(),
+            LifecycleError::StorePanic(_) | LifecycleError::Incomplete(_) => true,
+            _ => false,
+        }
+    }
 }

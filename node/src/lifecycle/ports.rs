@@ -20,10 +20,29 @@ pub struct PortError {
 /// The sockets.
 #[derive(Debug)]
 pub(super) struct Ports {
-    pub(super) data: TcpListener,
-    pub(super) health: TcpListener,
-    pub(super) metrics: TcpListener,
-    pub(super) admin: TcpListener,
+    pub(super) data: Port,
+    pub(super) health: Port,
+    pub(super) metrics: Port,
+    pub(super) admin: Port,
+}
+
+/// One socket, bound for as long as the process lives: whoever serves it may change, and callers wait in its queue meanwhile.
+#[derive(Debug)]
+pub(super) struct Port {
+    field: &'static str,
+    socket: std::net::TcpListener,
+    pub(super) local: SocketAddr,
+}
+
+impl Port {
+    /// The socket, to be served from now on by whoever takes it.
+    pub(super) fn listen(&self) -> Result<TcpListener, PortError> {
+        self.socket.try_clone().and_then(TcpListener::from_std).map_err(|source| PortError {
+            field: self.field,
+            address: self.local.to_string(),
+            source,
+        })
+    }
 }
 
 impl Ports {
@@ -46,24 +65,22 @@ impl Ports {
     }
 }
 
-async fn bind(field: &'static str, address: &str, movable: &[&'static str]) -> Result<TcpListener, PortError> {
+async fn bind(field: &'static str, address: &str, movable: &[&'static str]) -> Result<Port, PortError> {
     let fail = |source| PortError {
         field,
         address: address.to_owned(),
         source,
     };
-    match TcpListener::bind(address).await {
-        Ok(listener) => Ok(listener),
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
         // A member alone whose user chose no address: any free port of the same host will do.
         Err(error) if movable.contains(&field) && error.kind() == std::io::ErrorKind::AddrInUse => {
             let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-            TcpListener::bind(format!("{host}:0")).await.map_err(fail)
+            TcpListener::bind(format!("{host}:0")).await.map_err(fail)?
         }
-        Err(error) => Err(fail(error)),
-    }
-}
-
-/// Where a socket listens.
-pub(super) fn local(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().expect("a bound socket has an address")
+        Err(error) => return Err(fail(error)),
+    };
+    let local = listener.local_addr().map_err(fail)?;
+    let socket = listener.into_std().map_err(fail)?;
+    Ok(Port { field, socket, local })
 }

@@ -3,22 +3,25 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use prometheus_client::registry::Registry;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     data_port::{self, DataPortSettings},
     disk_watch::{DiskWatch, Seen},
     error::LifecycleError,
+    ports::Ports,
+    quarantined::Quarantined,
     surroundings::Listening,
     temporary::Temporary,
 };
 use crate::{
     admin,
+    cluster_id::ClusterId,
     config::{Config, Mode, Standalone},
     data_dir::{self, DataDir},
     health::{Health, Readiness},
@@ -45,12 +48,20 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(75);
 const LOOK_FOR_SPACE: Duration = Duration::from_secs(1);
 
 /// What a scrape asks, once there is a member to ask.
-pub(super) type Figures = Arc<OnceLock<Arc<dyn Fn() -> MemberFigures + Send + Sync>>>;
+pub(super) type Figures = Arc<Mutex<Option<Arc<dyn Fn() -> MemberFigures + Send + Sync>>>>;
 
 /// Where the metrics port finds the figures: nothing is shown before the member is open.
 pub(super) fn source(figures: &Figures) -> Source {
     let figures = Arc::clone(figures);
-    Arc::new(move || figures.get().map(|read| read()))
+    Arc::new(move || {
+        let read = figures.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        read.map(|read| read())
+    })
+}
+
+/// From now on scrapes ask this.
+pub(super) fn show_figures(figures: &Figures, read: impl Fn() -> MemberFigures + Send + Sync + 'static) {
+    *figures.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(read));
 }
 
 /// A process that has its sockets and nothing else.
@@ -61,8 +72,14 @@ pub(super) struct Starting {
     pub(super) requests: Requests,
     pub(super) registry: Arc<Registry>,
     pub(super) addresses: Listening,
-    pub(super) data: TcpListener,
-    pub(super) admin: TcpListener,
+    pub(super) ports: Ports,
+}
+
+/// What a start comes to.
+pub(super) enum Opened {
+    Open(Box<Open>),
+    /// The data directory is this member's, and cannot be vouched for.
+    Quarantined(Quarantined),
 }
 
 /// A member whose stores are open and whose ports serve.
@@ -77,6 +94,8 @@ pub(super) struct Open {
     pub(super) health: Health,
     pub(super) addresses: Listening,
     pub(super) data_port: Server,
+    /// The admin port is served until this goes.
+    pub(super) _admin_port: oneshot::Sender<()>,
     pub(super) drain_delay: Duration,
     pub(super) log_level: crate::config::LogLevel,
     pub(super) role: Role,
@@ -98,8 +117,31 @@ pub(super) struct Role {
 }
 
 impl Starting {
-    /// Opens everything.
-    pub(super) async fn open(self: Box<Self>) -> Result<Open, LifecycleError> {
+    /// Opens everything, or finds that what is there must not take part.
+    pub(super) async fn open(&self) -> Result<Opened, LifecycleError> {
+        let (path, cluster, temporary) = match &self.config.mode {
+            Mode::Cluster { data_dir, cluster_id, .. } => (data_dir.clone(), Some(*cluster_id), None),
+            Mode::Alone { data_dir: Some(path) } => (path.clone(), None, None),
+            Mode::Alone { data_dir: None } => {
+                let temporary = Temporary::create().map_err(LifecycleError::Temporary)?;
+                (temporary.path().join("data"), None, Some(temporary))
+            }
+        };
+        let lock = data_dir::acquire(&path, LOCK_PATIENCE).await?;
+        match self.open_locked(lock.clone(), cluster, temporary).await {
+            Ok(open) => Ok(Opened::Open(Box::new(open))),
+            // A member alone has nobody who could replace it: whoever started it reads the message.
+            Err(error) if error.is_damage() && cluster.is_some() => Ok(Opened::Quarantined(Quarantined::new(&error, lock))),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn open_locked(
+        &self,
+        lock: data_dir::Lock,
+        cluster: Option<ClusterId>,
+        temporary: Option<Temporary>,
+    ) -> Result<Open, LifecycleError> {
         let Starting {
             config,
             health,
@@ -107,9 +149,8 @@ impl Starting {
             requests,
             registry,
             addresses,
-            data,
-            admin: admin_listener,
-        } = *self;
+            ports,
+        } = self;
         let Config {
             mode,
             shard,
@@ -119,17 +160,8 @@ impl Starting {
             disk_reserve,
             drain_delay,
             logging,
-        } = config;
+        } = config.clone();
 
-        let (path, cluster, temporary) = match &mode {
-            Mode::Cluster { data_dir, cluster_id, .. } => (data_dir.clone(), Some(*cluster_id), None),
-            Mode::Alone { data_dir: Some(path) } => (path.clone(), None, None),
-            Mode::Alone { data_dir: None } => {
-                let temporary = Temporary::create().map_err(LifecycleError::Temporary)?;
-                (temporary.path().join("data"), None, Some(temporary))
-            }
-        };
-        let lock = data_dir::acquire(&path, LOCK_PATIENCE).await?;
         let data_dir = tokio::task::spawn_blocking(move || DataDir::open(lock, cluster, shard)).await??;
         let identity = data_dir.identity();
 
@@ -154,10 +186,14 @@ impl Starting {
         })
         .await?;
         let store_dir = data_dir.state_machine()?;
-        let (machine, views) = when_there_is_space("the state machine", move || {
+        let opened = when_there_is_space("the state machine", move || {
             Ok(FjallStore::open(&store_dir).and_then(Machine::open)?)
-        })
-        .await?;
+        });
+        let (machine, views) = match opened.await {
+            Err(LifecycleError::Interrupted(error)) if error.is_panic() => return Err(LifecycleError::StorePanic(error.to_string())),
+            opened => opened?,
+        };
+        complete(data_dir.path(), &wal, machine.applied().map(|applied| applied.index))?;
 
         let peer_advertise = match &configured.peer {
             Some(peer) => peer.advertise.clone(),
@@ -183,11 +219,17 @@ impl Starting {
             election_timeout: raft.election_timeout,
             max_batch: raft.max_batch,
         };
-        let group = Group::start(settings, wal.clone(), machine, views.clone(), transport.clone()).await?;
+        let group = match Group::start(settings, wal.clone(), machine, views.clone(), transport.clone()).await {
+            Ok(group) => group,
+            Err(error) => {
+                transport.closed().await;
+                return Err(error.into());
+            }
+        };
 
         let disk_watch = DiskWatch::start(data_dir.path().to_owned(), disk_reserve, group.clone(), transport.clone())
             .map_err(|error| LifecycleError::Failed(format!("the system gives no thread to watch the disk: {error}")))?;
-        show(&figures, &group, &views, &wal, &health, &data_dir, disk_watch.seen.clone());
+        show(figures, &group, &views, &wal, health, &data_dir, disk_watch.seen.clone());
         let member = admin::Member {
             group: group.clone(),
             views: views.clone(),
@@ -196,16 +238,20 @@ impl Starting {
             name: name.as_str().into(),
             data_dir: Arc::new(data_dir.path().to_owned()),
             health: health.clone(),
-            registry,
+            registry: Arc::clone(registry),
         };
-        tokio::spawn(admin::serve(admin_listener, tls, admin::router(member), std::future::pending()));
+        let (admin_port, closed) = oneshot::channel::<()>();
+        tokio::spawn(admin::serve(ports.admin.listen()?, tls, admin::router(member), async {
+            // The sender goes with the open member.
+            let _ = closed.await;
+        }));
         let settings = DataPortSettings {
             cluster: identity.cluster,
             token_keys,
             name: name.clone(),
-            requests,
+            requests: requests.clone(),
         };
-        let data_port = data_port::open(settings, data, group.clone(), views.clone())?;
+        let data_port = data_port::open(settings, ports.data.listen()?, group.clone(), views.clone())?;
 
         let ready = group.clone();
         health.started(Readiness::Ask(Arc::new(move || ready.readiness())));
@@ -221,9 +267,10 @@ impl Starting {
             data_dir,
             name,
             peer_advertise,
-            health,
-            addresses,
+            health: health.clone(),
+            addresses: *addresses,
             data_port,
+            _admin_port: admin_port,
             drain_delay,
             log_level: logging.level,
             role,
@@ -266,6 +313,27 @@ async fn when_there_is_space<T: Send + 'static>(
             }
             opened => return opened,
         }
+    }
+}
+
+/// Checks that nothing is missing between what the log holds and what the state machine has applied. Each can be whole for itself and the
+/// member have lost its vote, or entries that it had acknowledged, all the same: a directory that was emptied, an older copy put back.
+fn complete(directory: &std::path::Path, log: &Wal, applied: Option<u64>) -> Result<(), LifecycleError> {
+    let incomplete = |what: String| Err(LifecycleError::Incomplete(what));
+    if log.vote().is_none() && log.last().is_none() {
+        return match applied {
+            Some(applied) => incomplete(format!("the log is empty, and the state machine has applied entry {applied}")),
+            None if data_dir::was_member(directory) => incomplete("both are empty, and the member has been part of a group".to_owned()),
+            None => Ok(()),
+        };
+    }
+    match log.purged() {
+        Some(purged) if applied.is_none_or(|applied| applied < purged.index) => incomplete(format!(
+            "the log begins after entry {}, and the state machine ends with {}",
+            purged.index,
+            applied.map_or("nothing".to_owned(), |applied| format!("entry {applied}"))
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -349,6 +417,7 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
             storage_bytes: DataDir::used_bytes(&path),
             disk_free_bytes: disk.free(),
             disk_room_bytes: disk.room(),
+            quarantined: false,
             log: LogCounters {
                 groups: counters.groups,
                 fsyncs: counters.fsyncs,
@@ -357,6 +426,5 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
             },
         }
     };
-    // One life opens once.
-    let _ = figures.set(Arc::new(read));
+    show_figures(figures, read);
 }

@@ -32,6 +32,8 @@ pub struct MemberFigures {
     pub leader_known: bool,
     /// Whether `/readyz` answers 200.
     pub ready: bool,
+    /// Whether it cannot vouch for its data; then only this and `storage_bytes` mean anything.
+    pub quarantined: bool,
     /// The last log index on disk, 0 when the log is empty.
     pub last_log_index: u64,
     /// The last applied log index, 0 when nothing is.
@@ -70,6 +72,7 @@ impl Collector for MemberCollector {
             leading,
             leader_known,
             ready,
+            quarantined,
             last_log_index,
             applied_index,
             revision,
@@ -84,16 +87,23 @@ impl Collector for MemberCollector {
                 entries,
             },
         } = figures;
+        let states = [
+            (
+                "quarantined",
+                "1 while the member cannot vouch for its data and waits to be replaced",
+                u64::from(quarantined),
+            ),
+            ("ready", "1 while /readyz answers 200", u64::from(ready)),
+            ("storage_bytes", "Bytes of the data directory", storage_bytes),
+        ];
         let gauges = [
             ("raft_term", "The current Raft term", term),
             ("raft_is_leader", "1 on the member that leads its shard", u64::from(leading)),
             ("raft_has_leader", "1 while the member knows a leader", u64::from(leader_known)),
             ("raft_last_log_index", "The last log index on disk", last_log_index),
             ("raft_applied_index", "The last applied log index", applied_index),
-            ("ready", "1 while /readyz answers 200", u64::from(ready)),
             ("revision", "The last applied revision of the shard", revision),
             ("tenants", "Tenants that are served", tenants),
-            ("storage_bytes", "Bytes of the data directory", storage_bytes),
             (
                 "disk_free_bytes",
                 "Bytes free on the file system of the data directory",
@@ -105,7 +115,9 @@ impl Collector for MemberCollector {
                 disk_room_bytes,
             ),
         ];
-        for (name, help, value) in gauges {
+        // A member without a group has no figures of it, and zeros would look like some.
+        let gauges = gauges.into_iter().filter(|_| !quarantined);
+        for (name, help, value) in states.into_iter().chain(gauges) {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
@@ -115,7 +127,7 @@ impl Collector for MemberCollector {
             ("log_bytes", "Bytes that the write-ahead log has written", bytes),
             ("log_entries", "Entries appended to the write-ahead log", entries),
         ];
-        for (name, help, value) in counters {
+        for (name, help, value) in counters.into_iter().filter(|_| !quarantined) {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }

@@ -65,6 +65,9 @@ pub enum Refusal {
     /// The answer is larger than a frame.
     #[error("the answer is too large")]
     TooLarge,
+    /// The member cannot vouch for its data and takes no part until it is replaced.
+    #[error("the member is quarantined")]
+    Quarantined,
 }
 
 impl Refusal {
@@ -75,6 +78,7 @@ impl Refusal {
             Refusal::Closed => 3,
             Refusal::Malformed => 4,
             Refusal::TooLarge => 5,
+            Refusal::Quarantined => 6,
         }
     }
 
@@ -84,6 +88,7 @@ impl Refusal {
             2 => Refusal::OtherCluster,
             3 => Refusal::Closed,
             5 => Refusal::TooLarge,
+            6 => Refusal::Quarantined,
             _ => Refusal::Malformed,
         }
     }

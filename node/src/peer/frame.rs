@@ -40,6 +40,10 @@ pub enum Method {
     ReadIndex,
     /// Who belongs to the group, or a change of that.
     Membership,
+    /// Take this member into the place of another.
+    Join,
+    /// May this member put its data aside?
+    Release,
 }
 
 impl Method {
@@ -54,6 +58,8 @@ impl Method {
             Method::Forward => 6,
             Method::ReadIndex => 7,
             Method::Membership => 10,
+            Method::Join => 11,
+            Method::Release => 12,
         }
     }
 
@@ -68,6 +74,8 @@ impl Method {
             6 => Method::Forward,
             7 => Method::ReadIndex,
             10 => Method::Membership,
+            11 => Method::Join,
+            12 => Method::Release,
             _ => return None,
         })
     }

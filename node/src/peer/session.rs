@@ -218,7 +218,9 @@ async fn dispatch(
         | Method::TransferLeader
         | Method::Forward
         | Method::ReadIndex
-        | Method::Membership => match own.service() {
+        | Method::Membership
+        | Method::Join
+        | Method::Release => match own.service() {
             Some(service) => service.serve(Request { sender, method, body }, reply),
             None => reply.refuse(Refusal::Closed),
         },

@@ -9,7 +9,11 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::{net::TcpListener, task::AbortHandle, time::Instant};
+use tokio::{
+    net::TcpListener,
+    task::{AbortHandle, JoinHandle},
+    time::Instant,
+};
 
 use super::{
     carried::Carried,
@@ -111,6 +115,7 @@ struct Port {
     tls: TlsDirectory,
     local: SocketAddr,
     listener: AbortHandle,
+    listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Inner {
@@ -140,6 +145,7 @@ impl Transport {
             tls,
             local,
             listener: task.abort_handle(),
+            listening: Mutex::new(Some(task)),
         };
         Ok(Transport {
             inner: Arc::new(Inner {
@@ -198,6 +204,20 @@ impl Transport {
             port.listener.abort();
         }
         self.inner.links.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// [Closes](Transport::close), and returns when the port is free for another transport.
+    pub async fn closed(&self) {
+        self.close();
+        let listening = self
+            .inner
+            .port
+            .as_ref()
+            .and_then(|port| port.listening.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(task) = listening {
+            // It was aborted, and says so.
+            let _ = task.await;
+        }
     }
 
     /// Asks whoever is at `address` who it is; for forming a group before ids are known.

@@ -7,6 +7,7 @@
 mod calls;
 mod membership;
 mod membership_calls;
+mod replacement;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Inner,
     encoding::{self, Answered, AppendCall, ForwardCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable},
+    replacement::ReleaseRequest,
     types::{Raft, Types},
 };
 use crate::peer::{Method, Refusal, Reply, Request, Service};
@@ -53,7 +54,7 @@ impl Service for Served {
     }
 }
 
-async fn answer(inner: &Arc<Inner>, Request { method, body, .. }: Request) -> Result<Option<Bytes>, Unreadable> {
+async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -> Result<Option<Bytes>, Unreadable> {
     Ok(match method {
         Method::Append => {
             let AppendCall { request, .. } = AppendCall::decode(body)?;
@@ -99,8 +100,9 @@ async fn answer(inner: &Arc<Inner>, Request { method, body, .. }: Request) -> Re
             MembershipCall::Ask => inner.tell_membership().encode(),
             MembershipCall::Change { patience_ms, change } => inner.change_forwarded(change, after(patience_ms)).await.encode(),
         }),
-        // The session answers these.
-        Method::Ping | Method::Identify => None,
+        Method::Release => Some(inner.release(sender, ReleaseRequest::decode(body)?).await.encode()),
+        // The session answers these, and nothing asks for `Join` yet.
+        Method::Ping | Method::Identify | Method::Join => None,
     })
 }
 

@@ -2,20 +2,23 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
-    process::Command,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
+use kvfleet_node::tls::TlsDirectory;
+
 use crate::{
-    http::{Answer, request},
+    http::{Answer, exchange, request},
     member::{Member, eventually, free_ports},
 };
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
-struct Cluster {
+/// Three members on this machine.
+pub struct Cluster {
     base: u16,
     drain_delay: &'static str,
     members: Vec<Option<Member>>,
@@ -25,7 +28,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(drain_delay: &'static str) -> Cluster {
+    pub fn start(drain_delay: &'static str) -> Cluster {
         let directory = tempfile::tempdir().expect("a directory");
         let base = free_ports(40);
         let mut cluster = Cluster {
@@ -46,7 +49,7 @@ impl Cluster {
         cluster
     }
 
-    fn start_member(&mut self, number: usize) {
+    pub fn start_member(&mut self, number: usize) {
         let name = NAMES[number];
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/standalone/member");
         let mut command = Command::new(script);
@@ -59,12 +62,12 @@ impl Cluster {
         self.members[number] = Some(Member::start(self.directory.path(), name, &mut command));
     }
 
-    fn port(&self, number: usize, offset: u16) -> SocketAddr {
+    pub fn port(&self, number: usize, offset: u16) -> SocketAddr {
         let member = u16::try_from(number).expect("three members") + 1;
         ([127, 0, 0, 1], self.base + 10 * member + offset).into()
     }
 
-    fn wait_ready(&self, number: usize) {
+    pub fn wait_ready(&self, number: usize) {
         let health = self.port(number, 1);
         eventually("a ready member", || {
             request(health, "GET", "/readyz", &[], b"")
@@ -73,7 +76,7 @@ impl Cluster {
         });
     }
 
-    fn call(&self, number: usize, method: &str, key: &str, body: &str) -> std::io::Result<Answer> {
+    pub fn call(&self, number: usize, method: &str, key: &str, body: &str) -> std::io::Result<Answer> {
         let headers = [("authorization", &*format!("Bearer {}", self.token))];
         request(
             self.port(number, 0),
@@ -84,12 +87,46 @@ impl Cluster {
         )
     }
 
-    fn log_of(&self, number: usize) -> String {
+    pub fn log_of(&self, number: usize) -> String {
         std::fs::read_to_string(self.directory.path().join(format!("{}.err", NAMES[number]))).expect("its log")
     }
 
+    pub fn data_dir(&self, number: usize) -> PathBuf {
+        self.directory.path().join("data").join(NAMES[number])
+    }
+
+    /// Ends a member as a power cut does.
+    pub fn kill(&mut self, number: usize) {
+        let mut killed = self.members[number].take().expect("it runs");
+        killed.signal("KILL");
+        killed.wait();
+    }
+
+    /// Ends a member in good order.
+    pub fn end(&mut self, number: usize) -> (ExitStatus, Duration) {
+        self.members[number].take().expect("it runs").end()
+    }
+
+    /// A call of a member's admin port with the operator's certificate.
+    pub fn admin(&self, number: usize, method: &str, path: &str) -> Answer {
+        let certificates = self.directory.path().join("data/certs");
+        let operator = self.directory.path().join("operator");
+        std::fs::create_dir_all(&operator).expect("made");
+        for (from, to) in [("ca.crt", "ca.crt"), ("operator.crt", "tls.crt"), ("operator.key", "tls.key")] {
+            std::fs::copy(certificates.join(from), operator.join(to)).expect("copied");
+        }
+        let id = std::fs::read_to_string(self.directory.path().join("data/cluster-id")).expect("the cluster's id");
+        let tls = TlsDirectory::open(&operator, id.trim().parse().expect("a UUID")).expect("the operator's files");
+        eventually("an answer of the admin port", || {
+            let socket = std::net::TcpStream::connect(self.port(number, 3)).ok()?;
+            let name = "localhost".try_into().expect("a name");
+            let session = rustls::ClientConnection::new(tls.client(), name).expect("a session");
+            exchange(rustls::StreamOwned::new(session, socket), method, path, &[], b"").ok()
+        })
+    }
+
     /// The number of the member whose metrics say that it leads.
-    fn leader(&self) -> usize {
+    pub fn leader(&self) -> usize {
         eventually("a leader", || {
             (0..3).find(|number| {
                 let scraped = request(self.port(*number, 2), "GET", "/metrics", &[], b"");
@@ -99,7 +136,7 @@ impl Cluster {
     }
 
     /// Writes through the members that `through` names, one after the other, until one has acknowledged; every key so written is kept.
-    fn write_until_acknowledged(&self, through: &[usize], key: &str) -> Duration {
+    pub fn write_until_acknowledged(&self, through: &[usize], key: &str) -> Duration {
         let begun = Instant::now();
         eventually("an acknowledged write", || {
             through

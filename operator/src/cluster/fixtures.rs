@@ -72,6 +72,7 @@ pub(super) fn report(ordinal: u64, role: Role) -> MemberReport {
         version: "1.0.0".to_owned(),
         format: 1,
         state: MemberState::Member,
+        reason: None,
         role: Some(role),
         ready: true,
         term: 4,

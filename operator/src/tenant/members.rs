@@ -111,6 +111,7 @@ mod tests {
             version: "0".to_owned(),
             format: 1,
             state: MemberState::Member,
+            reason: None,
             role: None,
             ready: true,
             term: 1,

@@ -1,0 +1,134 @@
+//! The bodies of `Release`: may a member put its data aside? Numbers are big-endian, texts have their length (u16) in front.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{
+    Read, Unreadable, end, get_flag,
+    membership::{get_text, put_text},
+};
+use crate::{
+    peer::PeerAddress,
+    raft::replacement::{ReleaseAnswer, ReleaseRequest},
+};
+
+impl ReleaseRequest {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let ReleaseRequest { old, name, only_ask } = self;
+        let mut bytes = BytesMut::with_capacity(16 + name.len());
+        bytes.put_u8(u8::from(*only_ask));
+        // No member has the id 0.
+        bytes.put_u64(old.unwrap_or(0));
+        put_text(&mut bytes, name);
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let only_ask = get_flag(&mut bytes, "only ask")?;
+        let old = bytes.try_get_u64()?;
+        let name = get_text(&mut bytes)?;
+        end(&bytes)?;
+        Ok(ReleaseRequest {
+            old: (old != 0).then_some(old),
+            name,
+            only_ask,
+        })
+    }
+}
+
+impl ReleaseAnswer {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(64);
+        match self {
+            ReleaseAnswer::Granted { replaces } => {
+                bytes.put_u8(0);
+                bytes.put_u64(*replaces);
+            }
+            ReleaseAnswer::Left => bytes.put_u8(1),
+            ReleaseAnswer::Member => bytes.put_u8(2),
+            ReleaseAnswer::Elsewhere(leader) => {
+                bytes.put_u8(3);
+                bytes.put_u8(u8::from(leader.is_some()));
+                if let Some(PeerAddress { id, address }) = leader {
+                    bytes.put_u64(*id);
+                    put_text(&mut bytes, address);
+                }
+            }
+            ReleaseAnswer::Refused(reason) => {
+                bytes.put_u8(4);
+                put_text(&mut bytes, reason);
+            }
+        }
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let answer = match bytes.try_get_u8()? {
+            0 => ReleaseAnswer::Granted {
+                replaces: bytes.try_get_u64()?,
+            },
+            1 => ReleaseAnswer::Left,
+            2 => ReleaseAnswer::Member,
+            3 => ReleaseAnswer::Elsewhere(if get_flag(&mut bytes, "leader")? {
+                Some(PeerAddress {
+                    id: bytes.try_get_u64()?,
+                    address: get_text(&mut bytes)?,
+                })
+            } else {
+                None
+            }),
+            4 => ReleaseAnswer::Refused(get_text(&mut bytes)?),
+            value => {
+                return Err(Unreadable::Unknown {
+                    field: "release answer",
+                    value: u64::from(value),
+                });
+            }
+        };
+        end(&bytes)?;
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    /// Golden bytes: members of two versions speak them to each other.
+    #[test]
+    fn the_bytes_stay() {
+        let request = ReleaseRequest {
+            old: Some(7),
+            name: "a".to_owned(),
+            only_ask: true,
+        };
+        let golden = Bytes::from_static(&[1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 1, b'a']);
+        assert_eq!(request.encode(), golden);
+        assert_eq!(ReleaseRequest::decode(golden).unwrap(), request);
+        let leader = PeerAddress {
+            id: 2,
+            address: "b:1".to_owned(),
+        };
+        let answers: [(ReleaseAnswer, &[u8]); 6] = [
+            (ReleaseAnswer::Granted { replaces: 7 }, &[0, 0, 0, 0, 0, 0, 0, 0, 7]),
+            (ReleaseAnswer::Left, &[1]),
+            (ReleaseAnswer::Member, &[2]),
+            (
+                ReleaseAnswer::Elsewhere(Some(leader)),
+                &[3, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 3, b'b', b':', b'1'],
+            ),
+            (ReleaseAnswer::Elsewhere(None), &[3, 0]),
+            (ReleaseAnswer::Refused("no".to_owned()), &[4, 0, 2, b'n', b'o']),
+        ];
+        for (answer, golden) in answers {
+            assert_eq!(answer.encode(), golden);
+            assert_eq!(ReleaseAnswer::decode(Bytes::copy_from_slice(golden)).unwrap(), answer);
+            for length in 0..golden.len() {
+                assert!(
+                    ReleaseAnswer::decode(Bytes::copy_from_slice(&golden[..length])).is_err(),
+                    "{length}"
+                );
+            }
+        }
+    }
+}

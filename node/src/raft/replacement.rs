@@ -1,0 +1,145 @@
+//! May a member put its data aside and come back as a new one? In: the question, from a member that is quarantined, blank, or not heard of
+//! by its group any more. Out: the leader's word, after a look at the group as it is at this moment. Absent: the replacement itself
+//! (`membership`), and what the asker does then (`lifecycle`).
+//!
+//! The damaged copy may be the last one of something. So it is put aside only while the group can do without it: at least three voters, all
+//! the others heard within two heartbeats and with everything that was committed when they were asked, and nothing else being changed.
+
+use openraft::{Instant as _, RaftMetrics, async_runtime::watch::WatchReceiver as _};
+use tokio::time::Instant;
+
+use super::{
+    Inner,
+    encoding::ReadAnswer,
+    status,
+    types::{LogId, Types},
+};
+use crate::peer::PeerAddress;
+
+/// With fewer voters a lost copy cannot be spared.
+const LEAST_VOTERS: usize = 3;
+
+/// What a member asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseRequest {
+    /// The id that its data directory has or had; none when it cannot be read any more, or the directory is new.
+    pub old: Option<u64>,
+    /// Its name, by which the group knows whose place it had.
+    pub name: String,
+    /// Only whether the member still belongs to the group.
+    pub only_ask: bool,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReleaseAnswer {
+    /// It may put its data aside, and take the place of `replaces`.
+    Granted {
+        /// A voter.
+        replaces: u64,
+    },
+    /// Its id does not belong to the group: it may put its data aside, and has no place to take.
+    Left,
+    /// It is a member and not to be replaced.
+    Member,
+    /// Ask the leader.
+    Elsewhere(Option<PeerAddress>),
+    /// Not now, and why.
+    Refused(String),
+}
+
+impl Inner {
+    /// Answers a member's question. `asker` is the id that the asker has now.
+    pub(super) async fn release(&self, asker: u64, request: ReleaseRequest) -> ReleaseAnswer {
+        let leadership = *self.leadership.borrow();
+        if !leadership.own {
+            let leader = leadership.leader.filter(|leader| *leader != self.settings.id);
+            return ReleaseAnswer::Elsewhere(leader.and_then(|leader| self.address_of(leader)));
+        }
+        // A leader that was replaced without noticing must not let anybody put data aside.
+        let deadline = Instant::now() + self.settings.grace();
+        if !matches!(
+            tokio::time::timeout_at(deadline, self.read_index()).await,
+            Ok(ReadAnswer::At { .. })
+        ) {
+            return ReleaseAnswer::Elsewhere(None);
+        }
+        let ReleaseRequest { old, name, only_ask } = request;
+        let mut metrics = self.raft.metrics();
+        let (old, committed) = {
+            let now = metrics.borrow_and_update();
+            if !is_settled(&now) {
+                return ReleaseAnswer::Refused("the group's members are being changed at the moment".to_owned());
+            }
+            let members = status::members(&now.membership_config);
+            let is_member = |id: u64| members.iter().any(|member| member.id == id);
+            let found = match old {
+                Some(old) if is_member(old) => Some(old),
+                Some(_) => return ReleaseAnswer::Left,
+                None if is_member(asker) => return ReleaseAnswer::Member,
+                None => members.iter().find(|member| member.name == name).map(|member| member.id),
+            };
+            match found {
+                None => return ReleaseAnswer::Left,
+                Some(_) if only_ask => return ReleaseAnswer::Member,
+                Some(old) if old == self.settings.id => {
+                    return ReleaseAnswer::Refused(format!("the member named {name} leads the group: it is alive"));
+                }
+                Some(old) if !members.iter().any(|member| member.id == old && member.voter) => {
+                    return ReleaseAnswer::Refused(format!("the member named {name} does not vote (yet); remove it instead"));
+                }
+                Some(old) => (old, now.cluster_committed),
+            }
+        };
+        // A member that takes part is heard within the time of an election, also by a leader that is new.
+        tokio::time::sleep(self.settings.election_timeout).await;
+        let deadline = Instant::now() + self.settings.grace();
+        loop {
+            let problem = self.spares(&metrics.borrow_and_update(), old, committed);
+            match problem {
+                None => return ReleaseAnswer::Granted { replaces: old },
+                Some(problem) if Instant::now() >= deadline => return ReleaseAnswer::Refused(problem),
+                Some(_) => {}
+            }
+            let next = deadline.min(Instant::now() + self.settings.heartbeat_interval);
+            if let Ok(Err(_)) = tokio::time::timeout_at(next, metrics.changed()).await {
+                return ReleaseAnswer::Elsewhere(None);
+            }
+        }
+    }
+
+    /// Why the group cannot do without `old`; none if it can.
+    fn spares(&self, now: &RaftMetrics<Types>, old: u64, committed: Option<LogId>) -> Option<String> {
+        let (Some(matched), Some(heard)) = (&now.replication, &now.heartbeat) else {
+            return Some("the member that was asked does not lead any more".to_owned());
+        };
+        if !is_settled(now) {
+            return Some("the group's members are being changed at the moment".to_owned());
+        }
+        let voters: Vec<u64> = now.membership_config.voter_ids().collect();
+        if voters.len() < LEAST_VOTERS {
+            return Some(format!(
+                "the group has {} voters: with fewer than {LEAST_VOTERS} no copy can be spared; restore this member's data",
+                voters.len()
+            ));
+        }
+        let fresh = 2 * self.settings.heartbeat_interval;
+        let age = |id: &u64| heard.get(id).and_then(Option::as_ref).map(|at| at.elapsed());
+        if age(&old).is_some_and(|age| age <= fresh) {
+            return Some(format!("member {old:x} takes part: stop it before it is replaced"));
+        }
+        voters.iter().filter(|id| **id != old && **id != self.settings.id).find_map(|id| {
+            if age(id).is_none_or(|age| age > fresh) {
+                return Some(format!("member {id:x} is not heard: the group cannot spare another copy"));
+            }
+            let behind = matched.get(id).and_then(Option::as_ref).map(|matched| matched.index) < committed.map(|id| id.index);
+            behind.then(|| format!("member {id:x} has not caught up: the group cannot spare another copy"))
+        })
+    }
+}
+
+/// Whether the last change of the members is over.
+fn is_settled(now: &RaftMetrics<Types>) -> bool {
+    let membership = &now.membership_config;
+    membership.membership().get_joint_config().len() == 1 && membership.log_id().as_ref() <= now.cluster_committed.as_ref()
+}

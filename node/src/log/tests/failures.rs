@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Mutex;
 
 use super::*;
+use crate::log::disk::Disk;
 use crate::log::disk::fake::Flush;
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -119,7 +120,10 @@ impl Directory {
     /// # Errors
     /// When it cannot be made.
     pub fn new(parent: &Path, name: &str) -> Result<Directory> {
-        let path = parent.join(format!("{name}-{}", std::process::id()));
+        // Several clusters of one system may run at once.
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("kvbench-{}-{number}-{name}", std::process::id()));
         if path.exists() {
             fs::remove_dir_all(&path)?;
         }

@@ -40,6 +40,9 @@ const MEMORY: &str = "/dev/shm";
 /// Where several ways are compared at one load, it is this one.
 const CONNECTIONS: usize = 64;
 
+/// How fresh a read is, and how many members hold a write before it is acknowledged.
+const WAYS: [Operation; 4] = [Operation::Gets, Operation::Leader, Operation::Any, Operation::Puts];
+
 struct Series<'a> {
     plan: &'a Plan,
     runs: BTreeMap<(Operation, usize, System), Vec<Figures>>,
@@ -116,18 +119,12 @@ pub fn run(programs: &Programs, plan: &Plan) -> Result<Report> {
     }
     let [mut kvfleet, etcd, bare] = systems;
     drop((etcd, bare));
-    let mut ways = BTreeMap::new();
+    let mut ways: BTreeMap<Operation, Vec<Figures>> = BTreeMap::new();
     for _ in 0..plan.rounds {
-        for operation in [
-            Operation::Gets,
-            Operation::Leader,
-            Operation::Any,
-            Operation::Puts,
-            Operation::PutsEverywhere,
-        ] {
+        for operation in WAYS {
             let figures = point::measure(&mut kvfleet, &series.shape(operation, CONNECTIONS))?;
             eprintln!("{operation:?} at {CONNECTIONS}: {figures}");
-            ways.entry(operation).or_insert_with(Vec::new).push(figures);
+            ways.entry(operation).or_default().push(figures);
         }
     }
     for (operation, runs) in ways {

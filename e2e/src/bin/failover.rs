@@ -1,4 +1,4 @@
-//! `make bench`: how long writes stop when the primary's pod is deleted, and when its process is killed.
+//! `make bench-failover`: how long writes stop when the primary's pod is deleted, and when its process is killed.
 //!
 //! Each run writes from a pod through the Service on several connections, takes the primary away, and notes the largest gap between two
 //! acknowledged writes. Afterwards every acknowledged write is read back: a figure that costs data is none.

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Mutex;
 
 use super::*;
+use crate::log::disk::Disk;
 use crate::log::disk::fake::Flush;
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -84,6 +85,10 @@ fn a_failed_flush_is_fatal_and_never_tried_again() {
     };
     let wal = Wal::open_on(Arc::new(disk.clone()), Options { on_fatal, ..small() }).unwrap();
     append(&wal, vec![entry(1, 0, b"before")]);
+    // Otherwise the flush that fails could be that of the next segment, which is prepared on another thread.
+    wait_until("the next segment is prepared", || {
+        disk.names().unwrap().iter().any(|name| name.ends_with(".spare"))
+    });
     disk.set_flush(Flush::Fails);
     let error = wait(|done| wal.append(vec![entry(1, 1, b"lost")], done)).unwrap_err();
     assert!(error.to_string().contains("input/output error"), "{error}");

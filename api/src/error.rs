@@ -84,6 +84,8 @@ codes! {
     Draining = "draining", 503, "The member is shutting down", true;
     /// The member has too much to do.
     Overloaded = "overloaded", 503, "The member is overloaded", true;
+    /// What the member has is older than the read allows.
+    TooStale = "too-stale", 503, "The member's data is too old", true;
     /// The deadline passed; `outcome` says whether the write may have been applied.
     DeadlineExceeded = "deadline-exceeded", 504, "The deadline has passed", true;
     /// The disk is full.

@@ -11,6 +11,7 @@ mod apply;
 mod encoding;
 mod error;
 mod fitness;
+mod freshness;
 mod leader;
 mod log_store;
 mod logged;
@@ -37,20 +38,24 @@ use std::{
 };
 
 use kvfleet_api::admin::{MemberAddress, Role};
-use openraft::errors::{InitializeError as RaftInitializeError, RaftError};
+use openraft::{
+    async_runtime::watch::WatchReceiver as _,
+    errors::{InitializeError as RaftInitializeError, RaftError},
+};
 use tokio::{sync::watch, task::AbortHandle};
 
 pub use error::{InitializeError, ProposeError, ReadError, StartError, TransferError};
 pub use fitness::Stall;
 pub use logged::Logged;
 pub use membership::{Change, MembershipError, MembershipRefusal};
-pub use read::ReadPoint;
+pub use read::{Barrier, ReadPoint};
 pub use settings::GroupSettings;
 pub use status::GroupStatus;
 
 use self::{
     apply::Progress,
     fitness::Intake,
+    freshness::Freshness,
     log_store::LogStore,
     network::Network,
     status::Leadership,
@@ -80,7 +85,9 @@ struct Inner {
     intake: watch::Sender<Intake>,
     transport: Transport,
     views: Views,
-    reads: read::Queue,
+    started: Instant,
+    freshness: Arc<Freshness>,
+    reads: read::Queues,
     leadership: watch::Sender<Leadership>,
     status: watch::Sender<GroupStatus>,
     failure: watch::Sender<Option<String>>,
@@ -118,12 +125,16 @@ impl Group {
         transport.clock().hear_stamp(views.latest().stamp_ms());
         let log = LogStore::new(wal.clone());
         let progress = Arc::new(Progress::default());
-        let started = apply::start(machine, log.durable_end(), Arc::clone(&progress));
-        let (machine, ended) = started.map_err(|source| StartError::Apply { source })?;
-        let raft = Raft::new(settings.id, config, Network::new(transport.clone()), log, machine).await;
+        let applying = apply::start(machine, log.durable_end(), Arc::clone(&progress));
+        let (machine, ended) = applying.map_err(|source| StartError::Apply { source })?;
+        let freshness = Arc::new(Freshness::new());
+        let network = Network::new(transport.clone(), Arc::clone(&freshness));
+        let started = Instant::now();
+        let raft = Raft::new(settings.id, config, network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Recover { reason: fatal.to_string() })?;
+        freshness.follow(raft.metrics());
 
-        let (reads, waiting) = read::queue();
+        let (reads, [linearizable, leased]) = read::queues();
         let inner = Arc::new(Inner {
             leadership: watch::Sender::new(Leadership::NONE),
             status: watch::Sender::new(GroupStatus::unknown()),
@@ -142,13 +153,16 @@ impl Group {
             intake: watch::Sender::new(Intake::All),
             transport,
             views,
+            started,
+            freshness,
             reads,
         });
         inner.status.send_replace(inner.read_status());
         let tasks = [
             tokio::spawn(Arc::clone(&inner).watch_metrics()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).watch_recovery()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).ask_for_reads(waiting)).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Quorum, linearizable)).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Lease, leased)).abort_handle(),
             tokio::spawn(Arc::clone(&inner).lead()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
@@ -296,6 +310,13 @@ impl Inner {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this member may have acknowledged, before it was started, a leader whose lease still runs: openraft forgets such a promise
+    /// with the process. A leader answers reads from its lease without asking, so until the lease is over nobody else is voted for.
+    fn may_have_promised(&self) -> bool {
+        let blank = self.raft.metrics().borrow_watched().last_log_index.is_none();
+        !blank && self.started.elapsed() < self.settings.lease()
+    }
+
     fn heard_leader(&self) -> Option<Instant> {
         *self.heard_leader.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -325,7 +346,6 @@ impl Inner {
     }
 
     fn address_of(&self, member: u64) -> Option<PeerAddress> {
-        use openraft::async_runtime::watch::WatchReceiver as _;
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         metrics.membership_config.get_node(&member).map(|node| PeerAddress {

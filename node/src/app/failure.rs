@@ -1,6 +1,8 @@
 //! Refusals and failures as problems, in one place so that the same reason has the same words wherever it is met. In: what `state`,
 //! `raft` or `storage` said. Out: a problem without a trace id, which the port adds.
 
+use std::time::Duration;
+
 use kvfleet_api::{Code, Problem, error::Outcome};
 
 use crate::{
@@ -68,7 +70,7 @@ pub(crate) fn precondition_failed(current: u64) -> Failure {
     problem.into()
 }
 
-pub(super) fn key_not_found() -> Failure {
+pub(crate) fn key_not_found() -> Failure {
     problem(Code::KeyNotFound, "there is no such key, or it has expired")
 }
 
@@ -171,6 +173,29 @@ pub(super) fn read(error: ReadError) -> Failure {
         ReadError::Failed(_) => Code::Internal,
     };
     problem(code, error.to_string())
+}
+
+/// What this member has applied may be older than the reader takes.
+pub(super) fn older_than(bound: Duration, age: Option<Duration>) -> Failure {
+    let bound = bound.as_millis();
+    let found = match age {
+        Some(age) => format!("what this member has may be {} ms old", age.as_millis()),
+        None => "this member does not know how old what it has is".to_owned(),
+    };
+    problem(
+        Code::TooStale,
+        format!("{found}, and max_staleness is {bound} ms; try again, try another member, or allow more"),
+    )
+}
+
+/// This member has not applied the revision that the reader wants to see.
+pub(super) fn not_reached(wanted: u64, applied: u64) -> Failure {
+    problem(
+        Code::TooStale,
+        format!(
+            "this member has applied revision {applied} and not min_revision {wanted} before the deadline; try again or try another member"
+        ),
+    )
 }
 
 /// Rows that could not be read.

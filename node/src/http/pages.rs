@@ -53,6 +53,7 @@ pages! {
     NoLeader "no-leader",
     Draining "draining",
     Overloaded "overloaded",
+    TooStale "too-stale",
     DeadlineExceeded "deadline-exceeded",
     InsufficientStorage "insufficient-storage",
 }

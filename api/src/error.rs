@@ -120,7 +120,7 @@ pub struct Problem {
     pub retryable: bool,
     /// Finds the request in the member's log.
     pub trace_id: String,
-    /// With 412: the record's revision, 0 when it is absent.
+    /// With 412: the record's revision, 0 when it is absent. With 504 of a write with `ack=all`: the write's revision, if it stands.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub current_revision: Option<u64>,
     /// The limit that was met, in its own unit (bytes, characters, keys, milliseconds).

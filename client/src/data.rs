@@ -67,6 +67,25 @@ impl Error {
     }
 }
 
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// When a majority of the members has it on disk.
+    #[default]
+    Quorum,
+    /// When, besides, every voting member has applied it.
+    All,
+}
+
+impl Ack {
+    fn query(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Ack::Quorum => &[],
+            Ack::All => &[("ack", "all")],
+        }
+    }
+}
+
 /// How a record is written; the default writes with the tenant's TTL, whatever is there.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
@@ -76,6 +95,8 @@ pub struct PutOptions {
     pub content_type: Option<String>,
     /// Write only if the record has this revision; 0 = only if it is absent.
     pub if_revision: Option<u64>,
+    /// When it is acknowledged.
+    pub ack: Ack,
 }
 
 /// How fresh a read must be.
@@ -189,6 +210,7 @@ impl Client {
         if let Some(ttl) = options.ttl {
             request = request.query(&[("ttl", format!("{}ms", ttl.as_millis()))]);
         }
+        request = request.query(options.ack.query());
         let content_type = options.content_type.as_deref().unwrap_or("application/octet-stream");
         request = request.header("content-type", content_type);
         if let Some(revision) = options.if_revision {
@@ -245,7 +267,15 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`] with the server's problem.
     pub async fn delete(&self, key: &str) -> Result<bool, Error> {
-        let response = accepted(self.key(Method::DELETE, key).send().await?).await?;
+        self.delete_with(key, Ack::Quorum).await
+    }
+
+    /// The same, acknowledged when `ack` says.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the server's problem.
+    pub async fn delete_with(&self, key: &str, ack: Ack) -> Result<bool, Error> {
+        let response = accepted(self.key(Method::DELETE, key).query(ack.query()).send().await?).await?;
         Ok(response.headers().get(header::EXISTED).is_some_and(|value| value == "true"))
     }
 

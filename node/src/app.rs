@@ -21,7 +21,7 @@ use kvfleet_api::{Code, Problem};
 pub use read::{Consistency, Found, Listing, Measured, Reading, Seen};
 use tokio::time::Instant;
 pub(crate) use write::check_sizes;
-pub use write::{Deletion, Put, Written};
+pub use write::{Ack, Deletion, Put, Written};
 
 use crate::{
     problem::Failure,

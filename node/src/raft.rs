@@ -10,6 +10,7 @@
 mod apply;
 mod encoding;
 mod error;
+mod everywhere;
 mod fitness;
 mod freshness;
 mod leader;
@@ -44,7 +45,7 @@ use openraft::{
 };
 use tokio::{sync::watch, task::AbortHandle};
 
-pub use error::{InitializeError, ProposeError, ReadError, StartError, TransferError};
+pub use error::{InitializeError, NotEverywhere, ProposeError, ReadError, StartError, TransferError};
 pub use fitness::Stall;
 pub use logged::Logged;
 pub use membership::{Change, MembershipError, MembershipRefusal};
@@ -238,7 +239,8 @@ impl Group {
         self.readiness().is_ok()
     }
 
-    /// Whether clients should be sent here: a voter that hears a leader (or, leading, a quorum), is not far behind and whose disk keeps up.
+    /// Whether clients should be sent here: a voter that hears a leader (or, leading, a quorum), is not far behind, answers local reads,
+    /// and whose disk keeps up.
     ///
     /// # Errors
     /// Why not, for a person.
@@ -274,7 +276,12 @@ impl Group {
             .committed_index
             .unwrap_or(0)
             .saturating_sub(status.applied_index.unwrap_or(0));
-        voter && heard && status.recovered && behind <= READY_LAG && !self.inner.is_draining() && self.inner.failure.borrow().is_none()
+        voter
+            && heard
+            && self.local_read().is_ok()
+            && behind <= READY_LAG
+            && !self.inner.is_draining()
+            && self.inner.failure.borrow().is_none()
     }
 
     /// Stops taking part, at once: other members see this one as lost. Hand leadership over first. Returns when everything applied is

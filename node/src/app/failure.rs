@@ -7,7 +7,7 @@ use kvfleet_api::{Code, Problem, error::Outcome};
 
 use crate::{
     problem::Failure,
-    raft::{ProposeError, ReadError},
+    raft::{NotEverywhere, ProposeError, ReadError},
     state::{Refusal, Response},
     storage::StoreError,
 };
@@ -162,6 +162,21 @@ pub(super) fn proposal(error: ProposeError) -> Failure {
     let mut problem = Problem::new(code, detail, "");
     problem.outcome = Some(outcome);
     problem.into()
+}
+
+/// A majority has the write, and not every voter. What was asked for was not reached, and what was reached is named.
+pub(super) fn not_everywhere(revision: u64, error: NotEverywhere) -> Failure {
+    let detail = format!("the write stands: a majority has it, as revision {revision}; but {error}, and ack=all waits for every one");
+    let mut problem = Problem::new(Code::DeadlineExceeded, detail, "");
+    problem.outcome = Some(Outcome::Unknown);
+    problem.current_revision = Some(revision);
+    problem.into()
+}
+
+/// The write was made, and then something failed that the caller wanted to know.
+pub(super) fn unconfirmed(Failure(mut problem): Failure) -> Failure {
+    problem.outcome = Some(Outcome::Unknown);
+    Failure(problem)
 }
 
 /// A read that could not be made.

@@ -25,8 +25,7 @@ pub enum Consistency {
     Linearizable,
     /// The same, by the leader's lease: unless the members' monotonic clocks run at very different speeds.
     Leader,
-    /// It sees every write that was acknowledged longer ago than this before it began, and is refused where the answering member does
-    /// not know that it does.
+    /// It sees every write that was acknowledged longer ago than this before it began, or is refused.
     Bounded(Duration),
     /// It sees what the answering member has applied.
     Any,
@@ -48,7 +47,7 @@ pub struct Seen {
     pub revision: u64,
     /// The moment as of which it was read, Unix milliseconds.
     pub now_ms: u64,
-    /// For a local read: how old the state may have been at most, as far as the member knows.
+    /// For a local read: how old the state may have been at most.
     pub age: Option<Duration>,
 }
 
@@ -87,7 +86,10 @@ impl App {
     pub async fn get(&self, caller: &Caller, key: String, reading: Reading, deadline: Instant) -> Result<Found, Failure> {
         let (tenant, point) = self.point(caller, reading, deadline).await?;
         let seen = Seen::of(&point);
-        let recalled = point.view.recall(tenant.id, &key, seen.now_ms).map_err(|error| failure::store(&error))?;
+        let recalled = point
+            .view
+            .recall(tenant.id, &key, seen.now_ms)
+            .map_err(|error| failure::store(&error))?;
         let record = match recalled {
             Some(record) => record,
             None => blocking(deadline, move || point.view.get(tenant.id, &key, seen.now_ms)).await?,

@@ -35,7 +35,7 @@ pub(super) fn failure(call: &mut Call, mut problem: Problem, allow: Option<&'sta
             // By then the member has heard the leader a dozen times, if it is going to.
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        Code::PreconditionFailed => {
+        Code::PreconditionFailed | Code::DeadlineExceeded => {
             if let Some(current) = current.filter(|current| *current != 0) {
                 call.revision = Some(current);
             }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Port, body::Upload, expiry, query::Query, refuse, trace::Trace};
 use crate::{
-    app::{Caller, Consistency, Reading, Seen},
+    app::{Ack, Caller, Consistency, Reading, Seen},
     auth::Rejection,
     problem::Failure,
 };
@@ -157,6 +157,15 @@ impl Call {
             consistency,
             min_revision: query.number("min_revision")?,
         })
+    }
+
+    /// `ack=`; writes only.
+    pub(super) fn ack(&self, query: &mut Query) -> Result<Ack, Failure> {
+        match query.take("ack")?.as_deref() {
+            None | Some("quorum") => Ok(Ack::Quorum),
+            Some("all") => Ok(Ack::All),
+            Some(_) => Err(refuse::parameter("ack", "it is quorum or all")),
+        }
     }
 
     /// Keeps what a read saw, for the headers.

@@ -40,6 +40,8 @@ pub enum Method {
     ReadIndex,
     /// Who belongs to the group, or a change of that.
     Membership,
+    /// Say when a revision is applied.
+    WaitApplied,
 }
 
 impl Method {
@@ -54,6 +56,7 @@ impl Method {
             Method::Forward => 6,
             Method::ReadIndex => 7,
             Method::Membership => 10,
+            Method::WaitApplied => 13,
         }
     }
 
@@ -68,6 +71,7 @@ impl Method {
             6 => Method::Forward,
             7 => Method::ReadIndex,
             10 => Method::Membership,
+            13 => Method::WaitApplied,
             _ => return None,
         })
     }

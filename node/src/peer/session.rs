@@ -218,7 +218,8 @@ async fn dispatch(
         | Method::TransferLeader
         | Method::Forward
         | Method::ReadIndex
-        | Method::Membership => match own.service() {
+        | Method::Membership
+        | Method::WaitApplied => match own.service() {
             Some(service) => service.serve(Request { sender, method, body }, reply),
             None => reply.refuse(Refusal::Closed),
         },

@@ -32,7 +32,7 @@ pub struct ReadPoint {
     pub view: Arc<View>,
     /// The moment as of which to read: what has expired by then is absent. Unix milliseconds.
     pub now_ms: u64,
-    /// For a local read: what was acknowledged longer ago than this is in the view. None while the member does not know.
+    /// For a local read: what was acknowledged longer ago than this is in the view.
     pub age: Option<Duration>,
 }
 
@@ -81,7 +81,8 @@ impl Group {
     /// It never goes back on one member, and may be behind other members.
     ///
     /// # Errors
-    /// [`ReadError::NotReady`] until the member has caught up after its start; [`ReadError::Draining`], [`ReadError::Failed`].
+    /// [`ReadError::NotReady`] until the member has caught up once since its start with a leader that told it how far the group is;
+    /// [`ReadError::Draining`], [`ReadError::Failed`].
     pub fn local_read(&self) -> Result<ReadPoint, ReadError> {
         self.inner.check_reads()?;
         if !self.inner.is_recovered() {
@@ -90,6 +91,9 @@ impl Group {
         let view = self.inner.views.latest();
         let now_ms = self.inner.transport.clock().local(view.stamp_ms());
         let age = self.inner.freshness.age(view.applied().map(|applied| applied.index));
+        if age.is_none() {
+            return Err(ReadError::NotReady);
+        }
         Ok(ReadPoint { view, now_ms, age })
     }
 

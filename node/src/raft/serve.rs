@@ -9,7 +9,9 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Inner,
-    encoding::{self, Answered, AppendCall, ForwardCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable},
+    encoding::{
+        self, Answered, AppendCall, ForwardCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable, WaitAnswer, WaitCall,
+    },
     freshness::Told,
     types::{Raft, Types},
 };
@@ -106,6 +108,10 @@ async fn answer(inner: &Arc<Inner>, Request { method, body, .. }: Request) -> Re
             MembershipCall::Ask => inner.tell_membership().encode(),
             MembershipCall::Change { patience_ms, change } => inner.change_forwarded(change, after(patience_ms)).await.encode(),
         }),
+        Method::WaitApplied => {
+            let WaitCall { patience_ms, revision } = WaitCall::decode(body)?;
+            Some(WaitAnswer(inner.has_applied(revision, after(patience_ms)).await).encode())
+        }
         // The session answers these.
         Method::Ping | Method::Identify => None,
     })

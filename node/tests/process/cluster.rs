@@ -13,19 +13,20 @@ use crate::{
     member::{Member, eventually, free_ports},
 };
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
+pub const NAMES: [&str; 3] = ["a", "b", "c"];
 
-struct Cluster {
+/// Three members on this machine.
+pub struct Cluster {
     base: u16,
     drain_delay: &'static str,
-    members: Vec<Option<Member>>,
-    token: String,
+    pub members: Vec<Option<Member>>,
+    pub token: String,
     // Dropped last: the processes write into it until they are gone.
     directory: tempfile::TempDir,
 }
 
 impl Cluster {
-    fn start(drain_delay: &'static str) -> Cluster {
+    pub fn start(drain_delay: &'static str) -> Cluster {
         let directory = tempfile::tempdir().expect("a directory");
         let base = free_ports(40);
         let mut cluster = Cluster {
@@ -46,7 +47,7 @@ impl Cluster {
         cluster
     }
 
-    fn start_member(&mut self, number: usize) {
+    pub fn start_member(&mut self, number: usize) {
         let name = NAMES[number];
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/standalone/member");
         let mut command = Command::new(script);
@@ -59,12 +60,12 @@ impl Cluster {
         self.members[number] = Some(Member::start(self.directory.path(), name, &mut command));
     }
 
-    fn port(&self, number: usize, offset: u16) -> SocketAddr {
+    pub fn port(&self, number: usize, offset: u16) -> SocketAddr {
         let member = u16::try_from(number).expect("three members") + 1;
         ([127, 0, 0, 1], self.base + 10 * member + offset).into()
     }
 
-    fn wait_ready(&self, number: usize) {
+    pub fn wait_ready(&self, number: usize) {
         let health = self.port(number, 1);
         eventually("a ready member", || {
             request(health, "GET", "/readyz", &[], b"")
@@ -73,7 +74,7 @@ impl Cluster {
         });
     }
 
-    fn call(&self, number: usize, method: &str, key: &str, body: &str) -> std::io::Result<Answer> {
+    pub fn call(&self, number: usize, method: &str, key: &str, body: &str) -> std::io::Result<Answer> {
         let headers = [("authorization", &*format!("Bearer {}", self.token))];
         request(
             self.port(number, 0),
@@ -89,7 +90,7 @@ impl Cluster {
     }
 
     /// The number of the member whose metrics say that it leads.
-    fn leader(&self) -> usize {
+    pub fn leader(&self) -> usize {
         eventually("a leader", || {
             (0..3).find(|number| {
                 let scraped = request(self.port(*number, 2), "GET", "/metrics", &[], b"");

@@ -13,3 +13,4 @@ mod cluster;
 mod dump_log;
 mod http;
 mod member;
+mod reads;

@@ -273,3 +273,17 @@ async fn every_read_says_how_fresh_it_must_be() {
     assert_eq!(put.revision(), revision + 1);
     assert_eq!((answer.status.as_u16(), answer.body.as_ref()), (200, &b"2"[..]));
 }
+
+/// covers row 106
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_may_wait_for_every_member() {
+    let client = Client::new().await;
+    let call = async |method: &str, path: &str| client.call(method, path, &[], Body::empty()).await;
+    for ack in ["quorum", "all"] {
+        let key = format!("keys/a?ack={ack}");
+        assert_eq!(call("PUT", &key).await.status, 201, "{ack}");
+        assert_eq!(call("PUT", &key).await.status, 204, "{ack}");
+        assert_eq!(call("DELETE", &key).await.header("kv-existed"), Some("true"), "{ack}");
+        assert_eq!(call("DELETE", &key).await.header("kv-existed"), Some("false"), "{ack}");
+    }
+}

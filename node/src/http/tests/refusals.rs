@@ -69,7 +69,9 @@ async fn what_is_not_obeyed_is_refused_by_name() {
     let before = client.used().await;
     let cases: &[Case] = &[
         ("PUT", "keys/a?tll=1s", &[], "tll"),
-        ("PUT", "keys/a?ack=all", &[], "ack"),
+        ("PUT", "keys/a?ack=1", &[], "ack"),
+        ("DELETE", "keys/a?ack=none", &[], "ack"),
+        ("GET", "keys/a?ack=all", &[], "ack"),
         ("PUT", "keys/a?timestamp=1", &[], "timestamp"),
         ("PUT", "keys/a?%zz=1", &[], "%zz"),
         ("PUT", "keys/a?ttl=%FF", &[], "ttl"),

@@ -345,6 +345,46 @@ impl ReadCall {
     }
 }
 
+/// Asks a voter to say when it has applied a revision. Answered by [`WaitAnswer`].
+pub(in crate::raft) struct WaitCall {
+    /// How long the asker waits.
+    pub(in crate::raft) patience_ms: u32,
+    pub(in crate::raft) revision: u64,
+}
+
+impl WaitCall {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(12);
+        bytes.put_u32(self.patience_ms);
+        bytes.put_u64(self.revision);
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let call = WaitCall {
+            patience_ms: bytes.try_get_u32()?,
+            revision: bytes.try_get_u64()?,
+        };
+        end(&bytes)?;
+        Ok(call)
+    }
+}
+
+/// Whether the voter has applied it.
+pub(in crate::raft) struct WaitAnswer(pub(in crate::raft) bool);
+
+impl WaitAnswer {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        Bytes::from_static(if self.0 { &[1] } else { &[0] })
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let there = get_flag(&mut bytes, "applied")?;
+        end(&bytes)?;
+        Ok(WaitAnswer(there))
+    }
+}
+
 /// Where a linearizable read stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::raft) enum ReadAnswer {
@@ -384,5 +424,69 @@ impl ReadAnswer {
         };
         end(&bytes)?;
         Ok(answer)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::raft::types::{log_id, vote};
+
+    /// Members of two versions speak to each other.
+    #[test]
+    fn the_bytes_of_the_calls_for_reads_stay() {
+        let read = ReadCall {
+            patience_ms: 900,
+            barrier: Barrier::Lease,
+        };
+        assert_eq!(read.encode().as_ref(), [0, 0, 3, 132, 1]);
+        assert_eq!(ReadCall::decode(read.encode()).unwrap().barrier, Barrier::Lease);
+        let wait = WaitCall {
+            patience_ms: 5_000,
+            revision: 0x0102_0304_0506_0708,
+        };
+        assert_eq!(wait.encode().as_ref(), [0, 0, 19, 136, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(WaitCall::decode(wait.encode()).unwrap().revision, wait.revision);
+        assert!(WaitCall::decode(Bytes::from_static(&[0; 13])).is_err());
+        assert_eq!(WaitAnswer(true).encode().as_ref(), [1]);
+        assert!(!WaitAnswer::decode(Bytes::from_static(&[0])).unwrap().0);
+        assert!(WaitAnswer::decode(Bytes::from_static(&[2])).is_err());
+    }
+
+    #[test]
+    fn the_bytes_of_a_heartbeat_and_its_answer_stay() {
+        let call = AppendCall {
+            stream: None,
+            told: Some(Told {
+                tick: 1,
+                index: 2,
+                age_us: 3,
+            }),
+            request: AppendEntriesRequest {
+                vote: vote(4, 5, true),
+                prev_log_id: None,
+                entries: Vec::new(),
+                leader_commit: Some(log_id(4, 6)),
+            },
+        };
+        let mut golden = vec![0; 9];
+        golden.push(1);
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3]);
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 1]);
+        golden.push(0);
+        golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 6]);
+        golden.extend([0; 4]);
+        assert_eq!(call.encode(), golden);
+        assert_eq!(AppendCall::decode(call.encode()).unwrap().told, call.told);
+
+        let answer = Answered {
+            tick: 7,
+            result: Ok(Some(log_id(4, 6))),
+        };
+        let mut golden = vec![0, 0, 0, 0, 0, 0, 0, 7, 0];
+        golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 6]);
+        assert_eq!(answer.encode(), golden);
+        assert_eq!(Answered::decode(answer.encode()).unwrap().tick, 7);
     }
 }

@@ -86,6 +86,8 @@ codes! {
     Quarantined = "quarantined", 503, "The member is quarantined", true;
     /// The member has too much to do.
     Overloaded = "overloaded", 503, "The member is overloaded", true;
+    /// What the member has is older than the read allows.
+    TooStale = "too-stale", 503, "The member's data is too old", true;
     /// The deadline passed; `outcome` says whether the write may have been applied.
     DeadlineExceeded = "deadline-exceeded", 504, "The deadline has passed", true;
     /// The disk is full.
@@ -120,7 +122,7 @@ pub struct Problem {
     pub retryable: bool,
     /// Finds the request in the member's log.
     pub trace_id: String,
-    /// With 412: the record's revision, 0 when it is absent.
+    /// With 412: the record's revision, 0 when it is absent. With 504 of a write with `ack=all`: the write's revision, if it stands.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub current_revision: Option<u64>,
     /// The limit that was met, in its own unit (bytes, characters, keys, milliseconds).

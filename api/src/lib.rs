@@ -27,6 +27,8 @@ pub mod header {
     pub const TIMEOUT: &str = "kv-timeout";
     /// The member that answered; sent with `Prefer: kv-details`.
     pub const NODE: &str = "kv-node";
+    /// How old the data of a local read may be at most, milliseconds.
+    pub const STALENESS_MS: &str = "kv-staleness-ms";
     /// Prefix of metadata headers.
     pub const META_PREFIX: &str = "kv-meta-";
 }

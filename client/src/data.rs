@@ -67,6 +67,25 @@ impl Error {
     }
 }
 
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// When a majority of the members has it on disk.
+    #[default]
+    Quorum,
+    /// When, besides, every voting member has applied it.
+    All,
+}
+
+impl Ack {
+    fn query(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Ack::Quorum => &[],
+            Ack::All => &[("ack", "all")],
+        }
+    }
+}
+
 /// How a record is written; the default writes with the tenant's TTL, whatever is there.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
@@ -76,6 +95,46 @@ pub struct PutOptions {
     pub content_type: Option<String>,
     /// Write only if the record has this revision; 0 = only if it is absent.
     pub if_revision: Option<u64>,
+    /// When it is acknowledged.
+    pub ack: Ack,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// It sees every write that was acknowledged before it began.
+    #[default]
+    Linearizable,
+    /// The same, by the leader's lease: unless the members' monotonic clocks run at very different speeds.
+    Leader,
+    /// It sees every write that was acknowledged longer ago than this (none = the server's default, 5 s), or is refused as `too-stale`.
+    Bounded(Option<Duration>),
+    /// It sees what the answering member has.
+    Any,
+}
+
+/// How a record is read; the default sees everything acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GetOptions {
+    /// How fresh.
+    pub consistency: Consistency,
+    /// And not before this revision: that of a write of one's own, say.
+    pub min_revision: Option<u64>,
+}
+
+impl GetOptions {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let (name, bound) = match self.consistency {
+            Consistency::Linearizable => (None, None),
+            Consistency::Leader => (Some("leader"), None),
+            Consistency::Bounded(bound) => (Some("bounded"), bound),
+            Consistency::Any => (Some("any"), None),
+        };
+        let name = name.map(|name| ("consistency", name.to_owned()));
+        let bound = bound.map(|bound| ("max_staleness", format!("{}ms", bound.as_millis())));
+        let revision = self.min_revision.map(|revision| ("min_revision", revision.to_string()));
+        [name, bound, revision].into_iter().flatten().collect()
+    }
 }
 
 /// A record that was written.
@@ -96,6 +155,8 @@ pub struct Item {
     pub content_type: Option<String>,
     /// Its revision.
     pub revision: u64,
+    /// With [`Consistency::Bounded`] and [`Consistency::Any`]: how old what the member has may be at most, as far as it knows.
+    pub staleness: Option<Duration>,
 }
 
 /// A client for one tenant. Cheap to clone; clones share connections.
@@ -149,6 +210,7 @@ impl Client {
         if let Some(ttl) = options.ttl {
             request = request.query(&[("ttl", format!("{}ms", ttl.as_millis()))]);
         }
+        request = request.query(options.ack.query());
         let content_type = options.content_type.as_deref().unwrap_or("application/octet-stream");
         request = request.header("content-type", content_type);
         if let Some(revision) = options.if_revision {
@@ -166,7 +228,15 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`] with the server's problem.
     pub async fn get(&self, key: &str) -> Result<Option<Item>, Error> {
-        let response = self.key(Method::GET, key).send().await?;
+        self.get_with(key, &GetOptions::default()).await
+    }
+
+    /// The same as fresh as the options say.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the server's problem: `too-stale` where the member has nothing so fresh.
+    pub async fn get_with(&self, key: &str, options: &GetOptions) -> Result<Option<Item>, Error> {
+        let response = self.key(Method::GET, key).query(&options.query()).send().await?;
         if response.status() == StatusCode::NOT_FOUND {
             return match refused(response).await {
                 Error::Refused(problem) if problem.code == kvfleet_api::Code::KeyNotFound => Ok(None),
@@ -180,10 +250,15 @@ impl Client {
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
         let revision = revision(&response);
+        let staleness = response.headers().get(header::STALENESS_MS);
+        let staleness = staleness
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_millis);
         Ok(Some(Item {
             value: response.bytes().await?,
             content_type,
             revision,
+            staleness,
         }))
     }
 
@@ -192,7 +267,15 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`] with the server's problem.
     pub async fn delete(&self, key: &str) -> Result<bool, Error> {
-        let response = accepted(self.key(Method::DELETE, key).send().await?).await?;
+        self.delete_with(key, Ack::Quorum).await
+    }
+
+    /// The same, acknowledged when `ack` says.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the server's problem.
+    pub async fn delete_with(&self, key: &str, ack: Ack) -> Result<bool, Error> {
+        let response = accepted(self.key(Method::DELETE, key).query(ack.query()).send().await?).await?;
         Ok(response.headers().get(header::EXISTED).is_some_and(|value| value == "true"))
     }
 
@@ -218,10 +301,11 @@ impl Client {
     }
 }
 
+/// The record's revision. A local read also has `KV-Revision`, which is that of the state.
 fn revision(response: &reqwest::Response) -> u64 {
     let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-    text(header::REVISION)
-        .or_else(|| text("etag"))
+    text("etag")
+        .or_else(|| text(header::REVISION))
         .and_then(|value| value.trim_matches('"').parse().ok())
         .unwrap_or(0)
 }

@@ -16,12 +16,12 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 pub use access::{Caller, Need};
-pub(crate) use failure::{precondition_failed, value_too_large};
+pub(crate) use failure::{key_not_found, precondition_failed, value_too_large};
 use kvfleet_api::{Code, Problem};
-pub use read::{Consistency, Found, Listing};
+pub use read::{Consistency, Found, Listing, Measured, Reading, Seen};
 use tokio::time::Instant;
 pub(crate) use write::check_sizes;
-pub use write::{Deletion, Put, Written};
+pub use write::{Ack, Deletion, Put, Written};
 
 use crate::{
     problem::Failure,
@@ -55,16 +55,6 @@ impl App {
     /// What this member has applied last.
     pub fn latest(&self) -> Arc<View> {
         self.views.latest()
-    }
-
-    /// How long ago this member last heard from the group, milliseconds: how old a local read may be at most. 0 on the leader.
-    pub fn staleness_ms(&self) -> Option<u64> {
-        let status = self.group.status();
-        if status.role == Some(kvfleet_api::admin::Role::Primary) {
-            return Some(0);
-        }
-        let age = status.last_heartbeat_age?;
-        Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// When a request that comes now must be answered: after `wanted`, or after the cluster's default.

@@ -10,7 +10,9 @@
 mod apply;
 mod encoding;
 mod error;
+mod everywhere;
 mod fitness;
+mod freshness;
 mod leader;
 mod log_store;
 mod logged;
@@ -39,15 +41,18 @@ use std::{
 };
 
 use kvfleet_api::admin::{MemberAddress, Role};
-use openraft::errors::{InitializeError as RaftInitializeError, RaftError};
+use openraft::{
+    async_runtime::watch::WatchReceiver as _,
+    errors::{InitializeError as RaftInitializeError, RaftError},
+};
 use tokio::{sync::watch, task::AbortHandle};
 
-pub use error::{InitializeError, ProposeError, ReadError, StartError, TransferError};
+pub use error::{InitializeError, NotEverywhere, ProposeError, ReadError, StartError, TransferError};
 pub use fitness::Stall;
 pub use logged::Logged;
 pub use membership::{Change, MembershipError, MembershipRefusal};
 pub use petition::{PetitionError, release};
-pub use read::ReadPoint;
+pub use read::{Barrier, ReadPoint};
 pub use replacement::{ReleaseAnswer, ReleaseRequest};
 pub use settings::GroupSettings;
 pub use status::GroupStatus;
@@ -55,6 +60,7 @@ pub use status::GroupStatus;
 use self::{
     apply::Progress,
     fitness::Intake,
+    freshness::Freshness,
     log_store::LogStore,
     network::Network,
     status::Leadership,
@@ -84,7 +90,9 @@ struct Inner {
     intake: watch::Sender<Intake>,
     transport: Transport,
     views: Views,
-    reads: read::Queue,
+    started: Instant,
+    freshness: Arc<Freshness>,
+    reads: read::Queues,
     leadership: watch::Sender<Leadership>,
     status: watch::Sender<GroupStatus>,
     failure: watch::Sender<Option<String>>,
@@ -122,12 +130,16 @@ impl Group {
         transport.clock().hear_stamp(views.latest().stamp_ms());
         let log = LogStore::new(wal.clone());
         let progress = Arc::new(Progress::default());
-        let started = apply::start(machine, log.durable_end(), Arc::clone(&progress));
-        let (machine, ended) = started.map_err(|source| StartError::Apply { source })?;
-        let raft = Raft::new(settings.id, config, Network::new(transport.clone()), log, machine).await;
+        let applying = apply::start(machine, log.durable_end(), Arc::clone(&progress));
+        let (machine, ended) = applying.map_err(|source| StartError::Apply { source })?;
+        let freshness = Arc::new(Freshness::new());
+        let network = Network::new(transport.clone(), Arc::clone(&freshness));
+        let started = Instant::now();
+        let raft = Raft::new(settings.id, config, network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Recover { reason: fatal.to_string() })?;
+        freshness.follow(raft.metrics());
 
-        let (reads, waiting) = read::queue();
+        let (reads, [linearizable, leased]) = read::queues();
         let inner = Arc::new(Inner {
             leadership: watch::Sender::new(Leadership::NONE),
             status: watch::Sender::new(GroupStatus::unknown()),
@@ -146,13 +158,16 @@ impl Group {
             intake: watch::Sender::new(Intake::All),
             transport,
             views,
+            started,
+            freshness,
             reads,
         });
         inner.status.send_replace(inner.read_status());
         let tasks = [
             tokio::spawn(Arc::clone(&inner).watch_metrics()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).watch_recovery()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).ask_for_reads(waiting)).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Quorum, linearizable)).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Lease, leased)).abort_handle(),
             tokio::spawn(Arc::clone(&inner).lead()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
@@ -228,7 +243,8 @@ impl Group {
         self.readiness().is_ok()
     }
 
-    /// Whether clients should be sent here: a voter that hears a leader (or, leading, a quorum), is not far behind and whose disk keeps up.
+    /// Whether clients should be sent here: a voter that hears a leader (or, leading, a quorum), is not far behind, answers local reads,
+    /// and whose disk keeps up.
     ///
     /// # Errors
     /// Why not, for a person.
@@ -264,7 +280,12 @@ impl Group {
             .committed_index
             .unwrap_or(0)
             .saturating_sub(status.applied_index.unwrap_or(0));
-        voter && heard && status.recovered && behind <= READY_LAG && !self.inner.is_draining() && self.inner.failure.borrow().is_none()
+        voter
+            && heard
+            && self.local_read().is_ok()
+            && behind <= READY_LAG
+            && !self.inner.is_draining()
+            && self.inner.failure.borrow().is_none()
     }
 
     /// Stops taking part, at once: other members see this one as lost. Hand leadership over first. Returns when everything applied is
@@ -300,6 +321,13 @@ impl Inner {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this member may have acknowledged, before it was started, a leader whose lease still runs: openraft forgets such a promise
+    /// with the process. A leader answers reads from its lease without asking, so until the lease is over nobody else is voted for.
+    fn may_have_promised(&self) -> bool {
+        let blank = self.raft.metrics().borrow_watched().last_log_index.is_none();
+        !blank && self.started.elapsed() < self.settings.lease()
+    }
+
     fn heard_leader(&self) -> Option<Instant> {
         *self.heard_leader.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -329,7 +357,6 @@ impl Inner {
     }
 
     fn address_of(&self, member: u64) -> Option<PeerAddress> {
-        use openraft::async_runtime::watch::WatchReceiver as _;
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         metrics.membership_config.get_node(&member).map(|node| PeerAddress {

@@ -1,11 +1,13 @@
 //! Refusals and failures as problems, in one place so that the same reason has the same words wherever it is met. In: what `state`,
 //! `raft` or `storage` said. Out: a problem without a trace id, which the port adds.
 
+use std::time::Duration;
+
 use kvfleet_api::{Code, Problem, error::Outcome};
 
 use crate::{
     problem::Failure,
-    raft::{ProposeError, ReadError},
+    raft::{NotEverywhere, ProposeError, ReadError},
     state::{Refusal, Response},
     storage::StoreError,
 };
@@ -68,7 +70,7 @@ pub(crate) fn precondition_failed(current: u64) -> Failure {
     problem.into()
 }
 
-pub(super) fn key_not_found() -> Failure {
+pub(crate) fn key_not_found() -> Failure {
     problem(Code::KeyNotFound, "there is no such key, or it has expired")
 }
 
@@ -162,6 +164,21 @@ pub(super) fn proposal(error: ProposeError) -> Failure {
     problem.into()
 }
 
+/// A majority has the write, and not every voter. What was asked for was not reached, and what was reached is named.
+pub(super) fn not_everywhere(revision: u64, error: NotEverywhere) -> Failure {
+    let detail = format!("the write stands: a majority has it, as revision {revision}; but {error}, and ack=all waits for every one");
+    let mut problem = Problem::new(Code::DeadlineExceeded, detail, "");
+    problem.outcome = Some(Outcome::Unknown);
+    problem.current_revision = Some(revision);
+    problem.into()
+}
+
+/// The write was made, and then something failed that the caller wanted to know.
+pub(super) fn unconfirmed(Failure(mut problem): Failure) -> Failure {
+    problem.outcome = Some(Outcome::Unknown);
+    Failure(problem)
+}
+
 /// A read that could not be made.
 pub(super) fn read(error: ReadError) -> Failure {
     let code = match &error {
@@ -171,6 +188,29 @@ pub(super) fn read(error: ReadError) -> Failure {
         ReadError::Failed(_) => Code::Internal,
     };
     problem(code, error.to_string())
+}
+
+/// What this member has applied may be older than the reader takes.
+pub(super) fn older_than(bound: Duration, age: Option<Duration>) -> Failure {
+    let bound = bound.as_millis();
+    let found = match age {
+        Some(age) => format!("what this member has may be {} ms old", age.as_millis()),
+        None => "this member does not know how old what it has is".to_owned(),
+    };
+    problem(
+        Code::TooStale,
+        format!("{found}, and max_staleness is {bound} ms; try again, try another member, or allow more"),
+    )
+}
+
+/// This member has not applied the revision that the reader wants to see.
+pub(super) fn not_reached(wanted: u64, applied: u64) -> Failure {
+    problem(
+        Code::TooStale,
+        format!(
+            "this member has applied revision {applied} and not min_revision {wanted} before the deadline; try again or try another member"
+        ),
+    )
 }
 
 /// Rows that could not be read.

@@ -4,13 +4,15 @@
 //! is not in memory is a read of the disk, and one slow disk must not hold up requests that only wait for the network. So every look at
 //! rows runs on tokio's threads for blocking work; only the tables (usage without expiries, tenants) and hot records are read in place.
 
+use std::{sync::Arc, time::Duration};
+
 use kvfleet_api::usage::{Gauge, Usage};
 use tokio::time::Instant;
 
 use super::{App, Caller, Need, access::check, failure};
 use crate::{
     problem::Failure,
-    raft::ReadPoint,
+    raft::{ReadError, ReadPoint},
     state::{Page, Record, ScanLimits, ScanRange, Tenant},
     storage::StoreError,
 };
@@ -21,19 +23,41 @@ pub enum Consistency {
     /// It sees every write that was acknowledged, by any member, before it began.
     #[default]
     Linearizable,
+    /// The same, by the leader's lease: unless the members' monotonic clocks run at very different speeds.
+    Leader,
+    /// It sees every write that was acknowledged longer ago than this before it began, or is refused.
+    Bounded(Duration),
     /// It sees what the answering member has applied.
     Any,
 }
 
-/// A record that was read.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The record.
-    pub record: Record,
+/// What a read asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// How fresh.
+    pub consistency: Consistency,
+    /// And at least this revision: the reader's own last write, say.
+    pub min_revision: Option<u64>,
+}
+
+/// What a read saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
     /// The last revision of the state that was read.
     pub revision: u64,
     /// The moment as of which it was read, Unix milliseconds.
     pub now_ms: u64,
+    /// For a local read: how old the state may have been at most.
+    pub age: Option<Duration>,
+}
+
+/// A record, if it is there.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The record.
+    pub record: Option<Record>,
+    /// What was read.
+    pub seen: Seen,
 }
 
 /// A page that was read.
@@ -41,87 +65,118 @@ pub struct Found {
 pub struct Listing {
     /// The records.
     pub page: Page,
-    /// The last revision of the state that was read.
-    pub revision: u64,
-    /// The moment as of which it was read, Unix milliseconds.
-    pub now_ms: u64,
+    /// What was read.
+    pub seen: Seen,
+}
+
+/// What a tenant uses.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The figures.
+    pub usage: Usage,
+    /// What was read.
+    pub seen: Seen,
 }
 
 impl App {
     /// One record.
     ///
     /// # Errors
-    /// `key-not-found`; those of [`App::admit`]; that no leader answered in time.
-    pub async fn get(&self, caller: &Caller, key: String, consistency: Consistency, deadline: Instant) -> Result<Found, Failure> {
-        let (tenant, point) = self.point(caller, consistency, deadline).await?;
-        let revision = point.view.revision();
-        let now_ms = point.now_ms;
-        let recalled = point.view.recall(tenant.id, &key, now_ms).map_err(|error| failure::store(&error))?;
+    /// Those of [`App::admit`]; that no leader answered in time; `too-stale`.
+    pub async fn get(&self, caller: &Caller, key: String, reading: Reading, deadline: Instant) -> Result<Found, Failure> {
+        let (tenant, point) = self.point(caller, reading, deadline).await?;
+        let seen = Seen::of(&point);
+        let recalled = point
+            .view
+            .recall(tenant.id, &key, seen.now_ms)
+            .map_err(|error| failure::store(&error))?;
         let record = match recalled {
             Some(record) => record,
-            None => blocking(deadline, move || point.view.get(tenant.id, &key, now_ms)).await?,
+            None => blocking(deadline, move || point.view.get(tenant.id, &key, seen.now_ms)).await?,
         };
-        record
-            .map(|record| Found { record, revision, now_ms })
-            .ok_or_else(failure::key_not_found)
+        Ok(Found { record, seen })
     }
 
     /// A page of records.
     ///
     /// # Errors
-    /// Those of [`App::admit`]; that no leader answered in time.
+    /// Those of [`App::admit`]; that no leader answered in time; `too-stale`.
     pub async fn scan(
         &self,
         caller: &Caller,
         range: ScanRange,
         limits: ScanLimits,
-        consistency: Consistency,
+        reading: Reading,
         deadline: Instant,
     ) -> Result<Listing, Failure> {
-        let (tenant, point) = self.point(caller, consistency, deadline).await?;
-        let revision = point.view.revision();
-        let now_ms = point.now_ms;
-        let page = blocking(deadline, move || point.view.scan(tenant.id, &range, limits, now_ms)).await?;
-        Ok(Listing { page, revision, now_ms })
+        let (tenant, point) = self.point(caller, reading, deadline).await?;
+        let seen = Seen::of(&point);
+        let page = blocking(deadline, move || point.view.scan(tenant.id, &range, limits, seen.now_ms)).await?;
+        Ok(Listing { page, seen })
     }
 
     /// What the tenant uses, and what it may use.
     ///
     /// # Errors
-    /// Those of [`App::admit`]; that no leader answered in time.
-    pub async fn usage(&self, caller: &Caller, consistency: Consistency, deadline: Instant) -> Result<Usage, Failure> {
-        let (tenant, point) = self.point(caller, consistency, deadline).await?;
+    /// Those of [`App::admit`]; that no leader answered in time; `too-stale`.
+    pub async fn usage(&self, caller: &Caller, reading: Reading, deadline: Instant) -> Result<Measured, Failure> {
+        let (tenant, point) = self.point(caller, reading, deadline).await?;
+        let seen = Seen::of(&point);
         let id = tenant.id;
-        let used = blocking(deadline, move || point.view.used(id, point.now_ms)).await?;
+        let used = blocking(deadline, move || point.view.used(id, seen.now_ms)).await?;
         let limits = tenant.config.limits.clone();
         let gauge = |used, provisioned| Gauge { used, provisioned };
-        Ok(Usage {
+        let usage = Usage {
             storage: gauge(used.storage, limits.quota_storage),
             keys: gauge(used.keys, limits.quota_keys),
             limits,
-        })
+        };
+        Ok(Measured { usage, seen })
     }
 
     /// Where to read, and whose.
-    async fn point(
-        &self,
-        caller: &Caller,
-        consistency: Consistency,
-        deadline: Instant,
-    ) -> Result<(std::sync::Arc<Tenant>, ReadPoint), Failure> {
+    async fn point(&self, caller: &Caller, reading: Reading, deadline: Instant) -> Result<(Arc<Tenant>, ReadPoint), Failure> {
+        let Reading { consistency, min_revision } = reading;
+        if let Some(revision) = min_revision {
+            self.reach(revision, deadline).await?;
+        }
         let point = match consistency {
             Consistency::Linearizable => self.group.read_barrier(deadline).await,
-            Consistency::Any => self.group.local_read(),
+            Consistency::Leader => self.group.read_leased(deadline).await,
+            Consistency::Bounded(_) | Consistency::Any => self.group.local_read(),
         };
         let point = point.map_err(failure::read)?;
+        if let Consistency::Bounded(bound) = consistency
+            && point.age.is_none_or(|age| age > bound)
+        {
+            return Err(failure::older_than(bound, point.age));
+        }
         match (check(&point.view, caller, Need::Read), consistency) {
             (Ok(tenant), _) => Ok((tenant, point)),
             (Err(denial), Consistency::Linearizable) => Err(denial.into()),
             // Only a view that is certainly up to date may say no.
-            (Err(_), Consistency::Any) => {
+            (Err(_), Consistency::Leader | Consistency::Bounded(_) | Consistency::Any) => {
                 let tenant = self.admit(caller, Need::Read, deadline).await?;
                 Ok((tenant, point))
             }
+        }
+    }
+
+    /// Waits until this member has applied a revision.
+    async fn reach(&self, revision: u64, deadline: Instant) -> Result<(), Failure> {
+        match self.group.wait_revision(revision, deadline).await {
+            Err(ReadError::Deadline) => Err(failure::not_reached(revision, self.views.latest().revision())),
+            other => other.map_err(failure::read),
+        }
+    }
+}
+
+impl Seen {
+    fn of(point: &ReadPoint) -> Self {
+        Seen {
+            revision: point.view.revision(),
+            now_ms: point.now_ms,
+            age: point.age,
         }
     }
 }

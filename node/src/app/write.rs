@@ -51,6 +51,16 @@ pub struct Written {
     pub expires_at_ms: Option<u64>,
 }
 
+/// When a write is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// A majority has it on disk.
+    #[default]
+    Quorum,
+    /// Besides, every voter has applied it.
+    All,
+}
+
 /// A record that is absent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deletion {
@@ -141,6 +151,24 @@ impl App {
             Response::Refused(refusal) => Err(failure::refusal(refusal)),
             other => Err(failure::response(&other)),
         }
+    }
+
+    /// Waits until every voter has applied a write that was just made: from then on even a read with `consistency=any` sees it, on every
+    /// one of them. A deletion that found nothing has no revision; then everything is waited for that it may have seen.
+    ///
+    /// # Errors
+    /// `deadline-exceeded`, with the revision of the write, which stands nevertheless.
+    pub async fn acknowledge(&self, ack: Ack, revision: Option<u64>, deadline: Instant) -> Result<(), Failure> {
+        let revision = match (ack, revision) {
+            (Ack::Quorum, _) => return Ok(()),
+            (Ack::All, Some(revision)) => revision,
+            (Ack::All, None) => {
+                let point = self.group.read_barrier(deadline).await;
+                point.map_err(|error| failure::unconfirmed(failure::read(error)))?.view.revision()
+            }
+        };
+        let spread = self.group.wait_everywhere(revision, deadline).await;
+        spread.map_err(|error| failure::not_everywhere(revision, error))
     }
 
     async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, Failure> {

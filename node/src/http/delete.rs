@@ -17,6 +17,7 @@ pub(super) async fn delete(call: &mut Call, tenant: String, in_path: Option<Stri
     let caller = call.caller(tenant)?;
     let mut query = call.query()?;
     let key = key::of(in_path.as_deref(), &mut query)?;
+    let ack = call.ack(&mut query)?;
     query.finish()?;
     call.check_headers(&[kv::IF_REVISION], &[header::IF_MATCH])?;
     let condition = condition::of_write(call.headers())?;
@@ -26,6 +27,7 @@ pub(super) async fn delete(call: &mut Call, tenant: String, in_path: Option<Stri
     let tenant = call.port.app.admit(&caller, Need::Write, deadline).await?;
     check_sizes(&tenant, &key, &[])?;
     let deletion = call.port.app.delete(&tenant, key, condition, deadline).await?;
+    call.port.app.acknowledge(ack, deletion.revision, deadline).await?;
 
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

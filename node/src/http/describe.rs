@@ -31,7 +31,11 @@ pub(super) fn failure(call: &mut Call, mut problem: Problem, allow: Option<&'sta
         Code::MethodNotAllowed => {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow.unwrap_or_default()));
         }
-        Code::PreconditionFailed => {
+        Code::TooStale => {
+            // By then the member has heard the leader a dozen times, if it is going to.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        Code::PreconditionFailed | Code::DeadlineExceeded => {
             if let Some(current) = current.filter(|current| *current != 0) {
                 call.revision = Some(current);
             }

@@ -15,7 +15,7 @@ use super::{
     request::Call,
 };
 use crate::{
-    app::{Found, precondition_failed},
+    app::{Found, Measured, key_not_found, precondition_failed},
     problem::Failure,
     state::Record,
 };
@@ -24,21 +24,20 @@ pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>
     let caller = call.caller(tenant)?;
     let mut query = call.query()?;
     let key = key::of(in_path.as_deref(), &mut query)?;
-    let consistency = call.consistency(&mut query)?;
+    let reading = call.reading(&mut query)?;
     let envelope = wants_envelope(call, query.take("view")?.as_deref())?;
     query.finish()?;
     call.check_headers(&[], &[header::IF_MATCH, header::IF_NONE_MATCH])?;
     let conditions = OfRead::parse(call.headers())?;
     let deadline = call.deadline()?;
 
-    let found = call.port.app.get(&caller, key.clone(), consistency, deadline).await;
-    let Found { record, revision, now_ms } = match found {
-        Err(Failure(problem)) if problem.code == kvfleet_api::Code::KeyNotFound && conditions.needs_record() => {
-            return Err(precondition_failed(0));
-        }
-        other => other?,
+    let Found { record, seen } = call.port.app.get(&caller, key.clone(), reading, deadline).await?;
+    call.saw(&seen);
+    let record = match record {
+        Some(record) => record,
+        None if conditions.needs_record() => return Err(precondition_failed(0)),
+        None => return Err(key_not_found()),
     };
-    call.revision = Some(revision);
     let mut response = match conditions.judge(record.revision) {
         Verdict::Failed => return Err(precondition_failed(record.revision)),
         Verdict::Unchanged => {
@@ -46,7 +45,7 @@ pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response
         }
-        Verdict::Send if envelope => typed(kind::ITEM, item::of(&key, &record, now_ms)),
+        Verdict::Send if envelope => typed(kind::ITEM, item::of(&key, &record, seen.now_ms)),
         Verdict::Send => value(&record),
     };
     let headers = response.headers_mut();
@@ -98,10 +97,11 @@ pub(super) fn typed(content_type: &'static str, body: Vec<u8>) -> Response {
 pub(super) async fn usage(call: &mut Call, tenant: String) -> Result<Response, Failure> {
     let caller = call.caller(tenant)?;
     let mut query = call.query()?;
-    let consistency = call.consistency(&mut query)?;
+    let reading = call.reading(&mut query)?;
     query.finish()?;
     call.check_headers(&[], &[])?;
     let deadline = call.deadline()?;
-    let usage = call.port.app.usage(&caller, consistency, deadline).await?;
+    let Measured { usage, seen } = call.port.app.usage(&caller, reading, deadline).await?;
+    call.saw(&seen);
     pages::json(&usage)
 }

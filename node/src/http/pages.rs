@@ -54,6 +54,7 @@ pages! {
     Draining "draining",
     Quarantined "quarantined",
     Overloaded "overloaded",
+    TooStale "too-stale",
     DeadlineExceeded "deadline-exceeded",
     InsufficientStorage "insufficient-storage",
 }

@@ -19,6 +19,7 @@ pub(super) async fn put(call: &mut Call, tenant: String, in_path: Option<String>
     let mut query = call.query()?;
     let key = key::of(in_path.as_deref(), &mut query)?;
     let ttl = expiry::of_write(&mut query)?;
+    let ack = call.ack(&mut query)?;
     query.finish()?;
     call.check_headers(
         &[kv::KIND, kv::IF_REVISION, kv::META_PREFIX],
@@ -49,6 +50,7 @@ pub(super) async fn put(call: &mut Call, tenant: String, in_path: Option<String>
     // The client's upload took its own time; what it waits for now is the answer.
     let deadline = call.deadline()?;
     let written = call.port.app.put(&tenant, put, deadline).await?;
+    call.port.app.acknowledge(ack, Some(written.revision), deadline).await?;
 
     let mut response = Response::new(Body::empty());
     *response.status_mut() = if written.created {

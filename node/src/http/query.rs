@@ -71,16 +71,7 @@ impl Query {
 }
 
 /// Members that the contract names and that this version does not obey.
-const LATER: &[&str] = &[
-    "ack",
-    "all",
-    "count",
-    "delimiter",
-    "dry_run",
-    "max_staleness",
-    "min_revision",
-    "timestamp",
-];
+const LATER: &[&str] = &["all", "count", "delimiter", "dry_run", "timestamp"];
 
 /// As forms are decoded: `+` is a space, which is what every library sends for one.
 fn decode(name: &str, text: &str) -> Result<String, Failure> {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Port, body::Upload, expiry, query::Query, refuse, trace::Trace};
 use crate::{
-    app::{Caller, Consistency},
+    app::{Ack, Caller, Consistency, Reading, Seen},
     auth::Rejection,
     problem::Failure,
 };
@@ -25,8 +25,8 @@ pub(super) struct Call {
     pub(super) trace: Trace,
     /// What a read speaks of, once it is known: the state's revision.
     pub(super) revision: Option<u64>,
-    /// Whether the answer came from this member alone.
-    pub(super) local: bool,
+    /// Whether the answer came from this member alone, and how old what it saw may have been, if that is known.
+    pub(super) local: Option<Option<Duration>>,
 }
 
 /// Conditional and framing headers whose meaning this version does not honour: ignoring one would do something else than was asked.
@@ -37,6 +37,9 @@ const REFUSED: &[(HeaderName, &str)] = &[
     (header::CONTENT_RANGE, "a value is written whole"),
 ];
 
+/// The bound of `consistency=bounded` where the caller gives none: above the time that the election of a leader takes.
+const MAX_STALENESS: Duration = Duration::from_secs(5);
+
 impl Call {
     pub(super) fn new(port: Port, head: Parts, body: Body, trace: Trace) -> Self {
         let upload = Upload::new(body, &head.headers);
@@ -46,7 +49,7 @@ impl Call {
             upload,
             trace,
             revision: None,
-            local: false,
+            local: None,
         }
     }
 
@@ -128,27 +131,55 @@ impl Call {
         self.port.app.deadline(wanted)
     }
 
-    /// `consistency=`; reads only.
-    pub(super) fn consistency(&mut self, query: &mut Query) -> Result<Consistency, Failure> {
-        match query.take("consistency")?.as_deref() {
-            // `leader` asks for less than a linearizable read and may be given more.
-            None | Some("linearizable" | "leader") => Ok(Consistency::Linearizable),
-            Some("any") => {
-                self.local = true;
-                Ok(Consistency::Any)
+    /// `consistency=`, `max_staleness=` and `min_revision=`; reads only.
+    pub(super) fn reading(&mut self, query: &mut Query) -> Result<Reading, Failure> {
+        let bound = query.take("max_staleness")?;
+        let consistency = match (query.take("consistency")?.as_deref(), bound) {
+            (Some("bounded"), None) => Consistency::Bounded(MAX_STALENESS),
+            (Some("bounded"), Some(bound)) => {
+                let milliseconds = expiry::duration_ms(&bound)
+                    .filter(|milliseconds| *milliseconds > 0)
+                    .ok_or_else(|| refuse::parameter("max_staleness", "write a duration such as 500ms or 5s"))?;
+                Consistency::Bounded(Duration::from_millis(milliseconds))
             }
-            Some("bounded") => Err(refuse::parameter(
-                "consistency",
-                "this version does not know `bounded` yet; use linearizable, leader or any",
-            )),
-            Some(_) => Err(refuse::parameter("consistency", "it is linearizable, leader or any")),
+            (None | Some("linearizable"), None) => Consistency::Linearizable,
+            (Some("leader"), None) => Consistency::Leader,
+            (Some("any"), None) => Consistency::Any,
+            (None | Some("linearizable" | "leader" | "any"), Some(_)) => {
+                return Err(refuse::parameter("max_staleness", "it goes with consistency=bounded only"));
+            }
+            (Some(_), _) => return Err(refuse::parameter("consistency", "it is linearizable, leader, bounded or any")),
+        };
+        if matches!(consistency, Consistency::Bounded(_) | Consistency::Any) {
+            self.local = Some(None);
+        }
+        Ok(Reading {
+            consistency,
+            min_revision: query.number("min_revision")?,
+        })
+    }
+
+    /// `ack=`; writes only.
+    pub(super) fn ack(&self, query: &mut Query) -> Result<Ack, Failure> {
+        match query.take("ack")?.as_deref() {
+            None | Some("quorum") => Ok(Ack::Quorum),
+            Some("all") => Ok(Ack::All),
+            Some(_) => Err(refuse::parameter("ack", "it is quorum or all")),
+        }
+    }
+
+    /// Keeps what a read saw, for the headers.
+    pub(super) fn saw(&mut self, seen: &Seen) {
+        self.revision = Some(seen.revision);
+        if let Some(age) = &mut self.local {
+            *age = seen.age;
         }
     }
 
     /// Adds what the caller asked to be told about the answer.
     pub(super) fn details(&self, response: &mut Response) {
         let failed = response.status().as_u16() >= 400;
-        if !(failed || self.local || self.prefers_details()) {
+        if !(failed || self.local.is_some() || self.prefers_details()) {
             return;
         }
         let headers = response.headers_mut();
@@ -163,11 +194,9 @@ impl Call {
         if let Some(revision) = self.revision {
             set(kv::REVISION, revision.to_string());
         }
-        if !failed
-            && self.local
-            && let Some(staleness) = self.port.app.staleness_ms()
-        {
-            set("kv-staleness-ms", staleness.to_string());
+        if let Some(Some(age)) = self.local {
+            // Rounded up: it is a bound.
+            set(kv::STALENESS_MS, age.as_micros().div_ceil(1_000).to_string());
         }
     }
 

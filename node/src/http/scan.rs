@@ -33,7 +33,7 @@ pub(super) async fn scan(call: &mut Call, tenant: String) -> Result<Response, Fa
         reverse: query.flag("reverse")?,
     };
     let limits = limits(call, &mut query)?;
-    let consistency = call.consistency(&mut query)?;
+    let reading = call.reading(&mut query)?;
     let resumed = query.take("cursor")?;
     query.finish()?;
     call.check_headers(&[], &[])?;
@@ -46,16 +46,16 @@ pub(super) async fn scan(call: &mut Call, tenant: String) -> Result<Response, Fa
         // The bound that the scan began with lies before the cursor in the order of the scan.
         page_range.start_after = Some(cursor::parse(&owner, &range, &text)?);
     }
-    let listing = call.port.app.scan(&caller, page_range, limits, consistency, deadline).await?;
-    let Listing { page, revision, now_ms } = listing;
-    call.revision = Some(revision);
+    let listing = call.port.app.scan(&caller, page_range, limits, reading, deadline).await?;
+    let Listing { page, seen } = listing;
+    call.saw(&seen);
     let part = if limits.keys_only { Part::Key } else { Part::Whole };
     let mut json = Vec::with_capacity(4 << 10);
     let mut separator: &[u8] = b"{\"items\":[";
     for (key, record) in &page.items {
         json.extend_from_slice(separator);
         separator = b",";
-        item::write(&mut json, key, record, now_ms, part);
+        item::write(&mut json, key, record, seen.now_ms, part);
     }
     if page.items.is_empty() {
         json.extend_from_slice(separator);
@@ -65,7 +65,7 @@ pub(super) async fn scan(call: &mut Call, tenant: String) -> Result<Response, Fa
         json.extend_from_slice(b",\"cursor\":");
         item::text(&mut json, &cursor::after(&owner, &range, last));
     }
-    json.extend_from_slice(format!(",\"revision\":{revision}}}").as_bytes());
+    json.extend_from_slice(format!(",\"revision\":{}}}", seen.revision).as_bytes());
     Ok(get::typed("application/json", json))
 }
 

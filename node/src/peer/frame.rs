@@ -44,6 +44,8 @@ pub enum Method {
     Join,
     /// May this member put its data aside?
     Release,
+    /// Say when a revision is applied.
+    WaitApplied,
 }
 
 impl Method {
@@ -60,6 +62,7 @@ impl Method {
             Method::Membership => 10,
             Method::Join => 11,
             Method::Release => 12,
+            Method::WaitApplied => 13,
         }
     }
 
@@ -76,6 +79,7 @@ impl Method {
             10 => Method::Membership,
             11 => Method::Join,
             12 => Method::Release,
+            13 => Method::WaitApplied,
             _ => return None,
         })
     }

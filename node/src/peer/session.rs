@@ -219,6 +219,7 @@ async fn dispatch(
         | Method::Forward
         | Method::ReadIndex
         | Method::Membership
+        | Method::WaitApplied
         | Method::Join
         | Method::Release => match own.service() {
             Some(service) => service.serve(Request { sender, method, body }, reply),

@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -109,6 +112,7 @@ struct Inner {
     own: Arc<Own>,
     port: Option<Port>,
     links: Mutex<HashMap<(u64, Lane), Arc<Link>>>,
+    closed: AtomicBool,
 }
 
 struct Port {
@@ -152,6 +156,7 @@ impl Transport {
                 own,
                 port: Some(port),
                 links: Mutex::default(),
+                closed: AtomicBool::new(false),
             }),
         })
     }
@@ -163,6 +168,7 @@ impl Transport {
                 own: Arc::new(Own::new(settings)),
                 port: None,
                 links: Mutex::default(),
+                closed: AtomicBool::new(false),
             }),
         }
     }
@@ -197,8 +203,9 @@ impl Transport {
         *self.inner.own.service.write().unwrap_or_else(PoisonError::into_inner) = service;
     }
 
-    /// Closes the port and all connections. Callers of this member hear of it at once.
+    /// Closes the port and all connections, for good. Callers of this member hear of it at once, and nobody is called any more.
     pub fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
         self.set_service(None);
         if let Some(port) = &self.inner.port {
             port.listener.abort();
@@ -262,6 +269,9 @@ impl Transport {
             return Err(unreachable("this member has no peer port".to_owned()));
         };
         let connection = link.connection(|| port.tls.client()).await.map_err(unreachable)?;
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Err(unreachable("this member has closed its peer port".to_owned()));
+        }
         connection.begin(method, body).await.map_err(unreachable)
     }
 

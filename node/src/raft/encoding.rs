@@ -12,8 +12,8 @@ mod replacement;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub(super) use calls::{
-    Answered, AppendCall, ForwardAnswer, ForwardCall, ReadAnswer, ReadCall, TransferAnswer, decode_vote_answer, decode_vote_call,
-    encode_vote_answer, encode_vote_call,
+    Answered, AppendCall, ForwardAnswer, ForwardCall, ReadAnswer, ReadCall, TransferAnswer, WaitAnswer, WaitCall, decode_vote_answer,
+    decode_vote_call, encode_vote_answer, encode_vote_call,
 };
 pub(super) use membership_calls::{ChangeAnswer, KnownMembership, MembershipCall};
 

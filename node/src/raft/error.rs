@@ -66,6 +66,16 @@ pub enum ProposeError {
     Failed(String),
 }
 
+/// Not every voter has applied a write in time that a majority has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{missing} of {voters} members had not applied it before the deadline")]
+pub struct NotEverywhere {
+    /// How many have not said that they have.
+    pub missing: usize,
+    /// How many vote.
+    pub voters: usize,
+}
+
 /// A read that cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {

@@ -5,9 +5,9 @@
 //! lane, pipelined; everything else goes on the control lane and waits behind nothing large.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -33,6 +33,7 @@ use tokio::time::Instant;
 
 use super::{
     encoding::{self, Answered, AppendCall, TransferAnswer, Unreadable},
+    freshness::{Freshness, Heard},
     types::{Committed, Member, Types, Vote},
 };
 use crate::peer::{CallError, Lane, Method, PeerAddress, Pending, Transport};
@@ -51,12 +52,17 @@ type Error = RPCError<Types>;
 pub(super) struct Network {
     transport: Transport,
     streams: Arc<AtomicU64>,
+    freshness: Arc<Freshness>,
+    /// The ticks heard, by follower; its clients share one.
+    heard: Mutex<HashMap<u64, Heard>>,
 }
 
 impl Network {
-    pub(super) fn new(transport: Transport) -> Self {
+    pub(super) fn new(transport: Transport, freshness: Arc<Freshness>) -> Self {
         Network {
             transport,
+            freshness,
+            heard: Mutex::default(),
             streams: Arc::new(AtomicU64::new(1)),
         }
     }
@@ -70,6 +76,8 @@ impl Network {
             },
             lane,
             streams: Arc::clone(&self.streams),
+            freshness: Arc::clone(&self.freshness),
+            heard: Arc::clone(self.heard.lock().unwrap_or_else(PoisonError::into_inner).entry(target).or_default()),
         }
     }
 }
@@ -93,9 +101,22 @@ pub(super) struct Client {
     /// The lane of its appends; everything else goes on the control lane.
     lane: Lane,
     streams: Arc<AtomicU64>,
+    freshness: Arc<Freshness>,
+    heard: Heard,
 }
 
 impl Client {
+    fn append(&self, stream: Option<u64>, request: AppendEntriesRequest<Types>) -> Bytes {
+        let told = self.freshness.tell(&self.heard);
+        AppendCall { stream, told, request }.encode()
+    }
+
+    fn appended(&self, answer: Bytes) -> Result<StreamAppendResult<Types>, Error> {
+        let Answered { tick, result } = Answered::decode(answer).map_err(unreadable)?;
+        self.heard.store(tick, Ordering::Release);
+        Ok(result)
+    }
+
     async fn call(&self, method: Method, body: Bytes, option: &RPCOption, action: RPCTypes) -> Result<Bytes, Error> {
         let deadline = Instant::now() + option.hard_ttl();
         let answer = self.transport.call(&self.peer, Lane::Control, method, body, deadline).await;
@@ -129,9 +150,9 @@ impl RaftNetworkV2<Types> for Client {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, Error> {
-        let body = AppendCall { stream: None, request }.encode();
+        let body = self.append(None, request);
         let answer = self.call(Method::Append, body, &option, RPCTypes::AppendEntries).await?;
-        Ok(AppendEntriesResponse::from(Answered::decode(answer).map_err(unreadable)?.0))
+        Ok(AppendEntriesResponse::from(self.appended(answer)?))
     }
 
     fn stream_append<'s, S>(
@@ -260,11 +281,7 @@ where
     }
 
     async fn send(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), Error> {
-        let body = AppendCall {
-            stream: Some(self.number),
-            request,
-        }
-        .encode();
+        let body = self.client.append(Some(self.number), request);
         let bytes = body.len();
         let give_up = Instant::now() + APPEND_LIMIT;
         let begun = self
@@ -283,7 +300,7 @@ where
             self.bytes -= flight.bytes;
         }
         let answer = answer.map_err(|error| self.client.error(error, RPCTypes::AppendEntries, APPEND_LIMIT))?;
-        Ok(Answered::decode(answer).map_err(unreadable)?.0)
+        self.client.appended(answer)
     }
 
     fn late(&self) -> Error {

@@ -1,13 +1,15 @@
-//! Reads. In: a wish to read, with a deadline. Out: a view that contains everything acknowledged before the wish, and the moment as of
-//! which to read it. Absent: reading the rows (`state`).
+//! Reads. In: a wish to read, with a deadline. Out: a view that is as fresh as was asked for, and the moment as of which to read it. Absent:
+//! reading the rows (`state`).
 //!
-//! The leader makes sure with a quorum that it still leads (ReadIndex); a follower asks the leader. Either way one question is under way at
-//! a time: reads that come meanwhile share the next one, so however many readers there are, the group is asked once per round trip. They
-//! may not share the one under way: it may have been answered before they came.
+//! A read that must contain everything acknowledged before it goes through the leader. The leader makes sure with a quorum that it still
+//! leads (ReadIndex), or trusts its lease: half of the time for which a quorum votes for nobody else, so that it is over before the others'
+//! is even if their clocks run up to twice as fast. A follower asks the leader. Either way one question of each sort is under way at a time:
+//! reads that come meanwhile share the next one, so however many readers there are, the group is asked once per round trip. They may not
+//! share the one under way: it may have been answered before they came.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use openraft::ReadPolicy;
+use openraft::raft::linearizable_read::LinearizerOption;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -30,15 +32,32 @@ pub struct ReadPoint {
     pub view: Arc<View>,
     /// The moment as of which to read: what has expired by then is absent. Unix milliseconds.
     pub now_ms: u64,
+    /// For a local read: what was acknowledged longer ago than this is in the view.
+    pub age: Option<Duration>,
+}
+
+/// How the leader makes sure that it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// It asks a quorum: right whatever clocks do.
+    Quorum,
+    /// It trusts a lease that a quorum gave it a moment ago, and asks only when that is over: right as long as no member's monotonic clock
+    /// runs at more than twice the speed of another's, or stands still while its machine is suspended.
+    Lease,
 }
 
 type Asked = oneshot::Sender<ReadAnswer>;
 
 /// Reads that wait for the leader's word.
-pub(super) type Queue = mpsc::UnboundedSender<Asked>;
+pub(super) struct Queues {
+    quorum: mpsc::UnboundedSender<Asked>,
+    lease: mpsc::UnboundedSender<Asked>,
+}
 
-pub(super) fn queue() -> (Queue, mpsc::UnboundedReceiver<Asked>) {
-    mpsc::unbounded_channel()
+/// Two queues, so that nobody who trusts the lease waits for a round: the ends are for [`Barrier::Quorum`] and [`Barrier::Lease`].
+pub(super) fn queues() -> (Queues, [mpsc::UnboundedReceiver<Asked>; 2]) {
+    let ((quorum, first), (lease, second)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    (Queues { quorum, lease }, [first, second])
 }
 
 impl Group {
@@ -47,14 +66,23 @@ impl Group {
     /// # Errors
     /// [`ReadError`].
     pub async fn read_barrier(&self, deadline: Instant) -> Result<ReadPoint, ReadError> {
-        self.inner.read_barrier(deadline).await
+        self.inner.read_barrier(Barrier::Quorum, deadline).await
+    }
+
+    /// The same by the leader's lease, see [`Barrier::Lease`]: on the leader without a word to anybody.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn read_leased(&self, deadline: Instant) -> Result<ReadPoint, ReadError> {
+        self.inner.read_barrier(Barrier::Lease, deadline).await
     }
 
     /// A point to read at without asking anybody: what this member has applied, as of the last stamp that it heard plus the time since.
     /// It never goes back on one member, and may be behind other members.
     ///
     /// # Errors
-    /// [`ReadError::NotReady`] until the member has caught up after its start; [`ReadError::Draining`], [`ReadError::Failed`].
+    /// [`ReadError::NotReady`] until the member has caught up once since its start with a leader that told it how far the group is;
+    /// [`ReadError::Draining`], [`ReadError::Failed`].
     pub fn local_read(&self) -> Result<ReadPoint, ReadError> {
         self.inner.check_reads()?;
         if !self.inner.is_recovered() {
@@ -62,7 +90,24 @@ impl Group {
         }
         let view = self.inner.views.latest();
         let now_ms = self.inner.transport.clock().local(view.stamp_ms());
-        Ok(ReadPoint { view, now_ms })
+        let age = self.inner.freshness.age(view.applied().map(|applied| applied.index));
+        if age.is_none() {
+            return Err(ReadError::NotReady);
+        }
+        Ok(ReadPoint { view, now_ms, age })
+    }
+
+    /// Returns when this member has applied this revision.
+    ///
+    /// # Errors
+    /// [`ReadError::Deadline`]; [`ReadError::Draining`], [`ReadError::Failed`].
+    pub async fn wait_revision(&self, revision: u64, deadline: Instant) -> Result<(), ReadError> {
+        self.inner.check_reads()?;
+        match tokio::time::timeout_at(deadline, self.inner.views.wait_revision(revision)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(ReadError::Draining),
+            Err(_) => Err(ReadError::Deadline),
+        }
     }
 }
 
@@ -77,7 +122,7 @@ impl Inner {
             .map_or(Ok(()), |reason| Err(ReadError::Failed(reason.clone())))
     }
 
-    async fn read_barrier(&self, deadline: Instant) -> Result<ReadPoint, ReadError> {
+    async fn read_barrier(&self, barrier: Barrier, deadline: Instant) -> Result<ReadPoint, ReadError> {
         let mut leadership = self.leadership.subscribe();
         loop {
             self.check_reads()?;
@@ -86,7 +131,10 @@ impl Inner {
                 Some(leader) if known.own || leader != self.settings.id => {
                     let (asked, answer) = oneshot::channel();
                     // The queue ends with the group, and then the answer does not come.
-                    let _ = self.reads.send(asked);
+                    let _ = match barrier {
+                        Barrier::Quorum => self.reads.quorum.send(asked),
+                        Barrier::Lease => self.reads.lease.send(asked),
+                    };
                     match tokio::time::timeout_at(deadline, answer).await {
                         Ok(Ok(answer)) => answer,
                         Ok(Err(_)) | Err(_) => ReadAnswer::Again,
@@ -96,7 +144,11 @@ impl Inner {
             };
             if let ReadAnswer::At { index, stamp_ms } = answer {
                 return match tokio::time::timeout_at(deadline, self.views.wait_applied(index)).await {
-                    Ok(Ok(view)) => Ok(ReadPoint { view, now_ms: stamp_ms }),
+                    Ok(Ok(view)) => Ok(ReadPoint {
+                        view,
+                        now_ms: stamp_ms,
+                        age: None,
+                    }),
                     Ok(Err(_)) => Err(ReadError::Draining),
                     Err(_) => Err(ReadError::Deadline),
                 };
@@ -108,10 +160,15 @@ impl Inner {
     }
 
     /// On the leader: the stamp first, then the round that shows that this member still led after the stamp. Every member that grants the
-    /// round has heard the stamp with it, so no later leader stamps below it.
-    pub(super) async fn read_index(&self) -> ReadAnswer {
+    /// round has heard the stamp with it, so no later leader stamps below it. (By the lease nobody has heard it: a record that is absent
+    /// for having expired may be there again for a moment after the leader has been replaced.)
+    pub(super) async fn read_index(&self, barrier: Barrier) -> ReadAnswer {
         let stamp_ms = self.transport.clock().stamp();
-        match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+        let oldest = match barrier {
+            Barrier::Quorum => Duration::ZERO,
+            Barrier::Lease => self.settings.lease() / 2,
+        };
+        match self.raft.get_read_log_id(LinearizerOption::new(Some(oldest), true)).await {
             Ok((read, _)) => ReadAnswer::At {
                 index: read.index(),
                 stamp_ms,
@@ -121,13 +178,13 @@ impl Inner {
     }
 
     /// Asks the leader for all reads that wait, again and again.
-    pub(super) async fn ask_for_reads(self: Arc<Self>, mut waiting: mpsc::UnboundedReceiver<Asked>) {
+    pub(super) async fn ask_for_reads(self: Arc<Self>, barrier: Barrier, mut waiting: mpsc::UnboundedReceiver<Asked>) {
         while let Some(first) = waiting.recv().await {
             let mut readers = vec![first];
             while let Ok(next) = waiting.try_recv() {
                 readers.push(next);
             }
-            let answer = self.ask_leader().await;
+            let answer = self.ask_leader(barrier).await;
             for reader in readers {
                 // A reader whose deadline has passed is gone.
                 let _ = reader.send(answer);
@@ -135,13 +192,13 @@ impl Inner {
         }
     }
 
-    async fn ask_leader(&self) -> ReadAnswer {
+    async fn ask_leader(&self, barrier: Barrier) -> ReadAnswer {
         let known = *self.leadership.borrow();
         let mut leadership = self.leadership.subscribe();
         if known.own {
             return tokio::select! {
                 biased;
-                answer = self.read_index() => answer,
+                answer = self.read_index(barrier) => answer,
                 () = until(&mut leadership, |now| *now != known) => ReadAnswer::Again,
             };
         }
@@ -151,6 +208,7 @@ impl Inner {
         let patience = self.settings.grace();
         let call = ReadCall {
             patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+            barrier,
         };
         let answer = tokio::select! {
             biased;

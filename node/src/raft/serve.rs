@@ -4,12 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use openraft::raft::{AppendEntriesRequest, StreamAppendError};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Inner,
-    encoding::{self, Answered, AppendCall, ForwardCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable},
+    encoding::{
+        self, Answered, AppendCall, ForwardCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable, WaitAnswer, WaitCall,
+    },
+    freshness::Told,
     replacement::ReleaseRequest,
     types::{Raft, Types},
 };
@@ -57,21 +60,21 @@ impl Service for Served {
 async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -> Result<Option<Bytes>, Unreadable> {
     Ok(match method {
         Method::Append => {
-            let AppendCall { request, .. } = AppendCall::decode(body)?;
+            let AppendCall { request, told, .. } = AppendCall::decode(body)?;
+            hear(inner, told);
             append_one(inner, request).await.map(|answered| answered.encode())
         }
-        Method::Vote => inner
-            .raft
-            .vote(encoding::decode_vote_call(body)?)
-            .await
-            .ok()
-            .map(|answer| encoding::encode_vote_answer(&answer)),
-        Method::PreVote => inner
-            .raft
-            .pre_vote(encoding::decode_vote_call(body)?)
-            .await
-            .ok()
-            .map(|answer| encoding::encode_vote_answer(&answer)),
+        Method::Vote | Method::PreVote => {
+            let request = encoding::decode_vote_call(body)?;
+            if !request.leadership_transfer && inner.may_have_promised() {
+                return Ok(None);
+            }
+            let answer = match method {
+                Method::Vote => inner.raft.vote(request).await,
+                _ => inner.raft.pre_vote(request).await,
+            };
+            answer.ok().map(|answer| encoding::encode_vote_answer(&answer))
+        }
         Method::TransferLeader => {
             let request = TransferAnswer::decode_call(body)?;
             inner
@@ -86,9 +89,15 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
             Some(inner.propose_forwarded(proposal, after(patience_ms)).await.encode())
         }
         Method::ReadIndex => {
-            let ReadCall { patience_ms } = ReadCall::decode(body)?;
+            let ReadCall { patience_ms, barrier } = ReadCall::decode(body)?;
             let leads = inner.leadership.borrow().own;
-            let read = async { if leads { inner.read_index().await } else { ReadAnswer::Again } };
+            let read = async {
+                if leads {
+                    inner.read_index(barrier).await
+                } else {
+                    ReadAnswer::Again
+                }
+            };
             Some(
                 tokio::time::timeout_at(after(patience_ms), read)
                     .await
@@ -101,6 +110,10 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
             MembershipCall::Change { patience_ms, change } => inner.change_forwarded(change, after(patience_ms)).await.encode(),
         }),
         Method::Release => Some(inner.release(sender, ReleaseRequest::decode(body)?).await.encode()),
+        Method::WaitApplied => {
+            let WaitCall { patience_ms, revision } = WaitCall::decode(body)?;
+            Some(WaitAnswer(inner.has_applied(revision, after(patience_ms)).await).encode())
+        }
         // The session answers these, and nothing asks for `Join` yet.
         Method::Ping | Method::Identify | Method::Join => None,
     })
@@ -113,14 +126,28 @@ fn after(patience_ms: u32) -> Instant {
 /// A heartbeat, or the first append of a leader that looks for where the logs part.
 async fn append_one(inner: &Inner, request: AppendEntriesRequest<Types>) -> Option<Answered> {
     let mut answers = Box::pin(inner.raft.stream_append(stream::iter([request])));
-    let answered = answers.next().await?.ok()?;
-    note(inner, &answered);
-    Some(Answered(answered))
+    let result = answers.next().await?.ok()?;
+    note(inner, &result);
+    Some(answered(inner, result))
+}
+
+fn answered(inner: &Inner, result: StreamAppendResult<Types>) -> Answered {
+    Answered {
+        tick: inner.freshness.tick(),
+        result,
+    }
+}
+
+/// Also from a leader that has been replaced: what it says of its time is true.
+fn hear(inner: &Inner, told: Option<Told>) {
+    if let Some(told) = told {
+        inner.freshness.hear(told);
+    }
 }
 
 /// An append that was not refused for its vote came from the leader.
-fn note(inner: &Inner, answered: &openraft::raft::StreamAppendResult<Types>) {
-    if !matches!(answered, Err(StreamAppendError::HigherVote(_))) {
+fn note(inner: &Inner, result: &StreamAppendResult<Types>) {
+    if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
         inner.leader_was_heard();
     }
 }
@@ -133,8 +160,12 @@ async fn take_appends(inner: Arc<Inner>, mut requests: mpsc::Receiver<(Request, 
         let (number, request) = match AppendCall::decode(body) {
             Ok(AppendCall {
                 stream: Some(number),
+                told,
                 request,
-            }) => (number, request),
+            }) => {
+                hear(&inner, told);
+                (number, request)
+            }
             Ok(AppendCall { stream: None, .. }) => {
                 reply.refuse(Refusal::Malformed);
                 continue;
@@ -182,9 +213,9 @@ async fn answer_appends(
 ) {
     let raft: Raft = inner.raft.clone();
     let mut answers = Box::pin(raft.stream_append(stream::poll_fn(move |context| given.poll_recv(context))));
-    while let Some(Ok(answered)) = answers.next().await {
-        note(&inner, &answered);
+    while let Some(Ok(result)) = answers.next().await {
+        note(&inner, &result);
         let Some(reply) = waiting.recv().await else { return };
-        reply.send(Answered(answered).encode());
+        reply.send(answered(&inner, result).encode());
     }
 }

@@ -32,6 +32,11 @@ pub struct GroupSettings {
 }
 
 impl GroupSettings {
+    /// How long a follower that has acknowledged a leader votes for nobody else.
+    pub(super) fn lease(&self) -> Duration {
+        self.election_timeout * 2 / 3
+    }
+
     /// The longest time that a proposal under way is still worth waiting for once its leader is gone: by then the next one has committed
     /// it or overwritten it.
     pub(super) fn grace(&self) -> Duration {

@@ -147,7 +147,7 @@ impl Inner {
     pub(super) async fn watch_metrics(self: Arc<Self>) {
         let metrics = self.raft.metrics();
         let mut server = self.raft.server_metrics();
-        let lease = self.settings.election_timeout * 2 / 3;
+        let lease = self.settings.lease();
         let mut membership_at = None;
         let mut known = None;
         let mut ended = false;

@@ -2,6 +2,7 @@
 //! directories. Nothing waits for a fixed time; conditions are awaited, with a limit that fails the test.
 
 mod changing;
+mod consistency;
 mod disks;
 mod fleet;
 mod forming;

@@ -186,6 +186,18 @@ impl Views {
         Ok(self.latest())
     }
 
+    /// Returns when the latest view contains this revision.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the state machine is gone before it got there.
+    pub async fn wait_revision(&self, revision: u64) -> Result<(), Stopped> {
+        let mut applied = self.applied.clone();
+        while self.latest.load().revision() < revision {
+            applied.changed().await.map_err(|_| Stopped)?;
+        }
+        Ok(())
+    }
+
     /// Tells of every new view (of the newest, when several came at once) by the index that it has applied.
     pub fn subscribe(&self) -> watch::Receiver<Option<u64>> {
         self.applied.clone()

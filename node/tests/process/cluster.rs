@@ -15,14 +15,14 @@ use crate::{
     member::{Member, eventually, free_ports},
 };
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
+pub const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Three members on this machine.
 pub struct Cluster {
     base: u16,
     drain_delay: &'static str,
-    members: Vec<Option<Member>>,
-    token: String,
+    pub members: Vec<Option<Member>>,
+    pub token: String,
     // Dropped last: the processes write into it until they are gone.
     directory: tempfile::TempDir,
 }

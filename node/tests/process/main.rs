@@ -14,3 +14,4 @@ mod dump_log;
 mod http;
 mod member;
 mod quarantine;
+mod reads;

@@ -213,10 +213,77 @@ async fn a_caller_may_ask_for_details_and_for_a_local_read() {
         (local.header("kv-staleness-ms"), local.header("kv-revision")),
         (Some("0"), put.header("kv-revision"))
     );
-    assert_eq!(
-        client.call("GET", "keys/a?consistency=leader", &[], Body::empty()).await.status,
-        200
-    );
     let missing = client.call("GET", "keys/none", &headers[1..], Body::empty()).await;
     assert_eq!(missing.problem().trace_id, trace);
+}
+
+/// covers row 69
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_read_says_how_fresh_it_must_be() {
+    let client = Client::new().await;
+    let put = client.put("a", "1").await;
+    let revision = put.revision();
+    let ask = async |path: String, headers: &[(&str, &str)]| client.call("GET", &path, headers, Body::empty()).await;
+    for mode in ["linearizable", "leader", "bounded", "any", "bounded&max_staleness=1h"] {
+        for resource in ["keys/a?", "keys?prefix=a&", "usage?"] {
+            let local = mode.starts_with("bounded") || mode == "any";
+            let path = format!("{resource}consistency={mode}&min_revision={revision}");
+            let answer = ask(path.clone(), &[]).await;
+            assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
+            // A group of one is never behind itself.
+            let told = [
+                answer.header("kv-staleness-ms"),
+                answer.header("kv-node"),
+                answer.header("kv-revision"),
+            ];
+            let wanted =
+                [Some("0"), Some("m0"), Some(revision.to_string().as_str())].map(|value| value.filter(|_| local).map(str::to_owned));
+            assert_eq!(told.map(|value| value.map(str::to_owned)), wanted, "{path}");
+        }
+        let head = client.call("HEAD", &format!("keys/a?consistency={mode}"), &[], Body::empty()).await;
+        assert_eq!((head.status, head.revision()), (axum::http::StatusCode::OK, revision));
+        let missing = ask(format!("keys/b?consistency={mode}"), &[]).await;
+        assert_eq!(missing.refused(), (404, Code::KeyNotFound));
+        assert_eq!(
+            missing.header("kv-revision"),
+            Some(revision.to_string().as_str()),
+            "absent as of this revision"
+        );
+        let begun = std::time::Instant::now();
+        let future = ask(
+            format!("keys/a?consistency={mode}&min_revision={}", revision + 1),
+            &[("kv-timeout", "200ms")],
+        )
+        .await;
+        assert_eq!(future.header("retry-after"), Some("1"));
+        let problem = future.problem();
+        assert_eq!(
+            (problem.status, problem.code, problem.retryable),
+            (503, Code::TooStale, true),
+            "{mode}"
+        );
+        assert!(problem.detail.contains(&format!("revision {revision}")), "{}", problem.detail);
+        assert!(begun.elapsed() >= std::time::Duration::from_millis(200));
+    }
+
+    // Who asks for a revision that is on its way gets it when it comes.
+    let path = format!("keys/a?consistency=any&min_revision={}", revision + 1);
+    let waiting = client.call("GET", &path, &[], Body::empty());
+    let (answer, put) = tokio::join!(waiting, client.put("a", "2"));
+    assert_eq!(put.revision(), revision + 1);
+    assert_eq!((answer.status.as_u16(), answer.body.as_ref()), (200, &b"2"[..]));
+}
+
+/// covers row 106
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_may_wait_for_every_member() {
+    let client = Client::new().await;
+    let call = async |method: &str, path: &str| client.call(method, path, &[], Body::empty()).await;
+    for ack in ["quorum", "all"] {
+        let key = format!("keys/a?ack={ack}");
+        assert_eq!(call("PUT", &key).await.status, 201, "{ack}");
+        assert_eq!(call("PUT", &key).await.status, 204, "{ack}");
+        assert_eq!(call("DELETE", &key).await.header("kv-existed"), Some("true"), "{ack}");
+        assert_eq!(call("DELETE", &key).await.header("kv-existed"), Some("false"), "{ack}");
+    }
 }

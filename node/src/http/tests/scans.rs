@@ -75,7 +75,8 @@ async fn a_range_is_read_page_by_page_in_bytewise_order() {
         "keys_only=1",
         "delimiter=/",
         "count=true",
-        "consistency=bounded",
+        "consistency=weak",
+        "max_staleness=1s",
         "key=a&prefix=b",
     ] {
         assert_eq!(refused(query).await.code, Code::InvalidParameter, "{query}");

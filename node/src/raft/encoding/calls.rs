@@ -10,7 +10,7 @@ use openraft::raft::{
 use super::{Read, Unreadable, end, get_entry, get_flag, get_last, get_log_id, get_vote, put_entry, put_last, put_log_id, put_vote};
 use crate::{
     peer::LOG_STREAM,
-    raft::{ProposeError, types::Types},
+    raft::{ProposeError, freshness::Told, read::Barrier, types::Types},
     state::{Proposal, Response},
 };
 
@@ -21,12 +21,14 @@ const ENTRY_OVERHEAD: usize = 20;
 pub(in crate::raft) struct AppendCall {
     /// Calls with the same number form one ordered stream; none stands alone (a heartbeat).
     pub(in crate::raft) stream: Option<u64>,
+    /// How far the group had come when this was made.
+    pub(in crate::raft) told: Option<Told>,
     pub(in crate::raft) request: AppendEntriesRequest<Types>,
 }
 
 impl AppendCall {
     pub(in crate::raft) fn encode(&self) -> Bytes {
-        let AppendCall { stream, request } = self;
+        let AppendCall { stream, told, request } = self;
         let AppendEntriesRequest {
             vote,
             prev_log_id,
@@ -34,9 +36,15 @@ impl AppendCall {
             leader_commit,
         } = request;
         let payloads: usize = entries.iter().map(|entry| ENTRY_OVERHEAD + payload_bytes(entry)).sum();
-        let mut bytes = BytesMut::with_capacity(96 + payloads);
+        let mut bytes = BytesMut::with_capacity(120 + payloads);
         bytes.put_u8(if stream.is_some() { LOG_STREAM } else { 0 });
         bytes.put_u64(stream.unwrap_or(0));
+        bytes.put_u8(u8::from(told.is_some()));
+        if let Some(Told { tick, index, age_us }) = told {
+            bytes.put_u64(*tick);
+            bytes.put_u64(*index);
+            bytes.put_u32(*age_us);
+        }
         put_vote(&mut bytes, vote);
         put_last(&mut bytes, prev_log_id.as_ref());
         put_last(&mut bytes, leader_commit.as_ref());
@@ -50,6 +58,15 @@ impl AppendCall {
     pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
         let streamed = get_flag(&mut bytes, "stream")?;
         let number = bytes.try_get_u64()?;
+        let told = if get_flag(&mut bytes, "commit index")? {
+            Some(Told {
+                tick: bytes.try_get_u64()?,
+                index: bytes.try_get_u64()?,
+                age_us: bytes.try_get_u32()?,
+            })
+        } else {
+            None
+        };
         let vote = get_vote(&mut bytes)?;
         let prev_log_id = get_last(&mut bytes)?;
         let leader_commit = get_last(&mut bytes)?;
@@ -62,6 +79,7 @@ impl AppendCall {
         end(&bytes)?;
         Ok(AppendCall {
             stream: streamed.then_some(number),
+            told,
             request: AppendEntriesRequest {
                 vote,
                 prev_log_id,
@@ -80,12 +98,17 @@ fn payload_bytes(entry: &crate::raft::types::Entry) -> usize {
 }
 
 /// What a follower did with entries.
-pub(in crate::raft) struct Answered(pub(in crate::raft) StreamAppendResult<Types>);
+pub(in crate::raft) struct Answered {
+    /// The follower's clock (`freshness`).
+    pub(in crate::raft) tick: u64,
+    pub(in crate::raft) result: StreamAppendResult<Types>,
+}
 
 impl Answered {
     pub(in crate::raft) fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(24);
-        match &self.0 {
+        let mut bytes = BytesMut::with_capacity(32);
+        bytes.put_u64(self.tick);
+        match &self.result {
             Ok(last) => {
                 bytes.put_u8(0);
                 put_last(&mut bytes, last.as_ref());
@@ -103,7 +126,8 @@ impl Answered {
     }
 
     pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
-        let answered = match bytes.try_get_u8()? {
+        let tick = bytes.try_get_u64()?;
+        let result = match bytes.try_get_u8()? {
             0 => Ok(get_last(&mut bytes)?),
             1 => Err(StreamAppendError::Conflict(get_log_id(&mut bytes)?)),
             2 => Err(StreamAppendError::HigherVote(get_vote(&mut bytes)?)),
@@ -115,7 +139,7 @@ impl Answered {
             }
         };
         end(&bytes)?;
-        Ok(Answered(answered))
+        Ok(Answered { tick, result })
     }
 }
 
@@ -294,17 +318,70 @@ impl ForwardAnswer {
 pub(in crate::raft) struct ReadCall {
     /// How long the asker still waits.
     pub(in crate::raft) patience_ms: u32,
+    /// How the leader makes sure.
+    pub(in crate::raft) barrier: Barrier,
 }
 
 impl ReadCall {
     pub(in crate::raft) fn encode(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.patience_ms.to_be_bytes())
+        let mut bytes = BytesMut::with_capacity(5);
+        bytes.put_u32(self.patience_ms);
+        bytes.put_u8(match self.barrier {
+            Barrier::Quorum => 0,
+            Barrier::Lease => 1,
+        });
+        bytes.freeze()
     }
 
     pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
         let patience_ms = bytes.try_get_u32()?;
+        let barrier = if get_flag(&mut bytes, "barrier")? {
+            Barrier::Lease
+        } else {
+            Barrier::Quorum
+        };
         end(&bytes)?;
-        Ok(ReadCall { patience_ms })
+        Ok(ReadCall { patience_ms, barrier })
+    }
+}
+
+/// Asks a voter to say when it has applied a revision. Answered by [`WaitAnswer`].
+pub(in crate::raft) struct WaitCall {
+    /// How long the asker waits.
+    pub(in crate::raft) patience_ms: u32,
+    pub(in crate::raft) revision: u64,
+}
+
+impl WaitCall {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(12);
+        bytes.put_u32(self.patience_ms);
+        bytes.put_u64(self.revision);
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let call = WaitCall {
+            patience_ms: bytes.try_get_u32()?,
+            revision: bytes.try_get_u64()?,
+        };
+        end(&bytes)?;
+        Ok(call)
+    }
+}
+
+/// Whether the voter has applied it.
+pub(in crate::raft) struct WaitAnswer(pub(in crate::raft) bool);
+
+impl WaitAnswer {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        Bytes::from_static(if self.0 { &[1] } else { &[0] })
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let there = get_flag(&mut bytes, "applied")?;
+        end(&bytes)?;
+        Ok(WaitAnswer(there))
     }
 }
 
@@ -347,5 +424,69 @@ impl ReadAnswer {
         };
         end(&bytes)?;
         Ok(answer)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::raft::types::{log_id, vote};
+
+    /// Members of two versions speak to each other.
+    #[test]
+    fn the_bytes_of_the_calls_for_reads_stay() {
+        let read = ReadCall {
+            patience_ms: 900,
+            barrier: Barrier::Lease,
+        };
+        assert_eq!(read.encode().as_ref(), [0, 0, 3, 132, 1]);
+        assert_eq!(ReadCall::decode(read.encode()).unwrap().barrier, Barrier::Lease);
+        let wait = WaitCall {
+            patience_ms: 5_000,
+            revision: 0x0102_0304_0506_0708,
+        };
+        assert_eq!(wait.encode().as_ref(), [0, 0, 19, 136, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(WaitCall::decode(wait.encode()).unwrap().revision, wait.revision);
+        assert!(WaitCall::decode(Bytes::from_static(&[0; 13])).is_err());
+        assert_eq!(WaitAnswer(true).encode().as_ref(), [1]);
+        assert!(!WaitAnswer::decode(Bytes::from_static(&[0])).unwrap().0);
+        assert!(WaitAnswer::decode(Bytes::from_static(&[2])).is_err());
+    }
+
+    #[test]
+    fn the_bytes_of_a_heartbeat_and_its_answer_stay() {
+        let call = AppendCall {
+            stream: None,
+            told: Some(Told {
+                tick: 1,
+                index: 2,
+                age_us: 3,
+            }),
+            request: AppendEntriesRequest {
+                vote: vote(4, 5, true),
+                prev_log_id: None,
+                entries: Vec::new(),
+                leader_commit: Some(log_id(4, 6)),
+            },
+        };
+        let mut golden = vec![0; 9];
+        golden.push(1);
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3]);
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 1]);
+        golden.push(0);
+        golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 6]);
+        golden.extend([0; 4]);
+        assert_eq!(call.encode(), golden);
+        assert_eq!(AppendCall::decode(call.encode()).unwrap().told, call.told);
+
+        let answer = Answered {
+            tick: 7,
+            result: Ok(Some(log_id(4, 6))),
+        };
+        let mut golden = vec![0, 0, 0, 0, 0, 0, 0, 7, 0];
+        golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 6]);
+        assert_eq!(answer.encode(), golden);
+        assert_eq!(Answered::decode(answer.encode()).unwrap().tick, 7);
     }
 }

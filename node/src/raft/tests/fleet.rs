@@ -213,6 +213,27 @@ impl Fleet {
         &self.seats[at].gate
     }
 
+    /// A transport in the name of a member whose group does not run.
+    pub(super) async fn caller(&self, at: usize) -> Transport {
+        let identity = Identity {
+            cluster: CLUSTER,
+            role: Role::Member,
+        };
+        let certificates = self.certificates(&format!("tls-caller-{at}"), identity);
+        let settings = TransportSettings {
+            cluster: CLUSTER,
+            id: self.seats[at].id,
+            name: self.seats[at].name.clone(),
+        };
+        let tls = TlsDirectory::open(&certificates, CLUSTER).unwrap();
+        Transport::start(settings, "127.0.0.1:0", tls).await.unwrap()
+    }
+
+    /// Cuts a member off for good; it goes on as if the others were gone.
+    pub(super) fn cut(&self, at: usize) {
+        self.transport(at).close();
+    }
+
     /// Takes the log away under a running member.
     pub(super) async fn close_log(&self, at: usize) {
         let wal = self.seats[at].running.as_ref().unwrap().wal.clone();
@@ -237,9 +258,13 @@ impl Fleet {
 
     /// Where the leader sits that all running members agree on.
     pub(super) async fn leader(&self) -> usize {
+        self.leader_of(&self.running()).await
+    }
+
+    /// Where the leader sits that these members agree on.
+    pub(super) async fn leader_of(&self, running: &[usize]) -> usize {
         let limit = soon();
         loop {
-            let running = self.running();
             let known: Vec<_> = running
                 .iter()
                 .map(|at| self.group(*at).status().leader.map(|leader| leader.id))

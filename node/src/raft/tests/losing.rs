@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::Mutex, time::Instant};
 
-use super::fleet::{Fleet, is_unknown, put, soon};
+use super::fleet::{Fleet, get, is_unknown, put, soon};
 use crate::{raft::Group, state::Response};
 
 /// Writes through one member, one after the other, and keeps what was acknowledged, until told to stop.
@@ -162,4 +162,53 @@ async fn a_member_whose_log_fails_says_so_and_is_replaced_as_leader() {
     let next = fleet.leader().await;
     fleet.put(next, "after", "v").await;
     assert_eq!(fleet.get(next, "before").await.as_deref(), Some("v"));
+}
+
+/// Nor is a read: it is asked of the next leader as soon as there is one, whether the connection to the last one broke or has only fallen
+/// silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_under_way_are_answered_when_the_leader_is_lost() {
+    for leased in [false, true] {
+        let fleet = Fleet::formed(3).await;
+        let leader = fleet.leader().await;
+        fleet.put(leader, "k", "v").await;
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let readers: Vec<_> = (0..20)
+            .map(|number| {
+                let group = fleet.group((leader + 1 + number % 2) % 3).clone();
+                let stopped = stopped.clone();
+                tokio::spawn(async move {
+                    let mut longest = Duration::ZERO;
+                    let mut count = 0;
+                    while !*stopped.borrow() {
+                        let begun = Instant::now();
+                        let patient = begun + Duration::from_secs(300);
+                        let point = if leased {
+                            group.read_leased(patient).await
+                        } else {
+                            group.read_barrier(patient).await
+                        };
+                        assert_eq!(get(point.unwrap(), "k").await.as_deref(), Some("v"));
+                        longest = longest.max(begun.elapsed());
+                        count += 1;
+                    }
+                    (longest, count)
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        fleet.cut(leader);
+        let others: Vec<_> = (0..3).filter(|at| *at != leader).collect();
+        fleet.leader_of(&others).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        stop.send(true).unwrap();
+        let mut longest = Duration::ZERO;
+        for reader in readers {
+            let (mine, count) = reader.await.unwrap();
+            assert!(count > 2, "{count} reads");
+            longest = longest.max(mine);
+        }
+        println!("leased {leased}: the longest wait for a read was {longest:?}");
+        assert!(longest < Duration::from_secs(10), "a read waited {longest:?}");
+    }
 }

@@ -89,14 +89,6 @@ pub enum DataDirError {
         /// What was found.
         part: &'static str,
     },
-    /// `sm/CURRENT` names no directory.
-    #[error("data directory: {} names `{found}`, which is no directory of ours; restore it from the directories beside it", path.display())]
-    BadPointer {
-        /// The pointer file.
-        path: PathBuf,
-        /// Its content.
-        found: String,
-    },
     /// The system gave no random number.
     #[error("data directory {}: the operating system gave no randomness for a member id", path.display())]
     NoRandomness {

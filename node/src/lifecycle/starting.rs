@@ -33,7 +33,7 @@ use crate::{
         welcome,
     },
     state::{Machine, Views},
-    storage::{self, FjallStore},
+    storage::{self, FjallStores},
     tls::TlsDirectory,
 };
 
@@ -153,9 +153,9 @@ impl Starting {
             )?)
         })
         .await?;
-        let store_dir = data_dir.state_machine()?;
+        let store_dir = data_dir.state_machine();
         let (machine, views) = when_there_is_space("the state machine", move || {
-            Ok(FjallStore::open(&store_dir).and_then(Machine::open)?)
+            Ok(FjallStores::open(&store_dir).and_then(Machine::open)?)
         })
         .await?;
 
@@ -242,6 +242,14 @@ impl Open {
             Some(reason) = failures.recv() => reason,
             reason = self.group.failed() => reason,
         };
+        if let Some(damage) = self.group.damage()
+            && let Err(error) = self.data_dir.quarantine(&damage)
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the damage could not be noted for the next start"
+            );
+        }
         LifecycleError::Failed(reason)
     }
 }
@@ -329,6 +337,7 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
         let status = group.status();
         let view = views.latest();
         let counters = log.metrics();
+        let snapshots = group.snapshots();
         let served = |tenant: &kvfleet_api::tenant::TenantStatus| tenant.state == kvfleet_api::tenant::TenantState::Active;
         MemberFigures {
             term: status.term,
@@ -355,6 +364,13 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
                 bytes: counters.bytes,
                 entries: counters.entries,
             },
+            purged_index: snapshots.purged_index.unwrap_or(0),
+            durable_index: snapshots.durable_index.unwrap_or(0),
+            replication_lag: snapshots.replication_lag.unwrap_or(0),
+            snapshots_made: snapshots.made,
+            snapshots_sent: snapshots.sent,
+            snapshots_received: snapshots.received,
+            digest: view.digest().number(),
         }
     };
     // One life opens once.

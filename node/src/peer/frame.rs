@@ -40,6 +40,10 @@ pub enum Method {
     ReadIndex,
     /// Who belongs to the group, or a change of that.
     Membership,
+    /// A part of a snapshot, or its end.
+    Snapshot,
+    /// What the state was at fixed places of the log.
+    Checkpoints,
 }
 
 impl Method {
@@ -54,6 +58,8 @@ impl Method {
             Method::Forward => 6,
             Method::ReadIndex => 7,
             Method::Membership => 10,
+            Method::Snapshot => 8,
+            Method::Checkpoints => 9,
         }
     }
 
@@ -68,6 +74,8 @@ impl Method {
             6 => Method::Forward,
             7 => Method::ReadIndex,
             10 => Method::Membership,
+            8 => Method::Snapshot,
+            9 => Method::Checkpoints,
             _ => return None,
         })
     }

@@ -27,13 +27,13 @@ use openraft::{
         AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
         VoteRequest, VoteResponse,
     },
-    storage::Snapshot,
 };
 use tokio::time::Instant;
 
 use super::{
     encoding::{self, Answered, AppendCall, TransferAnswer, Unreadable},
-    types::{Committed, Member, Types, Vote},
+    snapshot::{Contents, Office, Snapshot},
+    types::{Member, Types, Vote},
 };
 use crate::peer::{CallError, Lane, Method, PeerAddress, Pending, Transport};
 
@@ -51,12 +51,14 @@ type Error = RPCError<Types>;
 pub(super) struct Network {
     transport: Transport,
     streams: Arc<AtomicU64>,
+    snapshots: Arc<Office>,
 }
 
 impl Network {
-    pub(super) fn new(transport: Transport) -> Self {
+    pub(super) fn new(transport: Transport, snapshots: Arc<Office>) -> Self {
         Network {
             transport,
+            snapshots,
             streams: Arc::new(AtomicU64::new(1)),
         }
     }
@@ -70,6 +72,7 @@ impl Network {
             },
             lane,
             streams: Arc::clone(&self.streams),
+            snapshots: Arc::clone(&self.snapshots),
         }
     }
 }
@@ -93,6 +96,7 @@ pub(super) struct Client {
     /// The lane of its appends; everything else goes on the control lane.
     lane: Lane,
     streams: Arc<AtomicU64>,
+    snapshots: Arc<Office>,
 }
 
 impl Client {
@@ -122,7 +126,7 @@ fn unreadable(error: Unreadable) -> Error {
 }
 
 impl RaftNetworkV2<Types> for Client {
-    type SnapshotData = ();
+    type SnapshotData = Contents;
 
     async fn append_entries(
         &mut self,
@@ -181,14 +185,20 @@ impl RaftNetworkV2<Types> for Client {
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot<Committed, u64, Member, ()>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(StreamingError::Unreachable(Unreachable::from_string(
-            "this version keeps its whole log and sends no snapshots",
-        )))
+        let sending = self.snapshots.send(&self.transport, &self.peer, vote, snapshot);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sending => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                // openraft pauses, and comes back with a newer view.
+                Err(error) => Err(StreamingError::Unreachable(Unreachable::new(&error))),
+            },
+        }
     }
 
     async fn transfer_leader(

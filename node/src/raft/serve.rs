@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Inner,
     encoding::{self, Answered, AppendCall, ForwardCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable},
+    snapshot,
     types::{Raft, Types},
 };
 use crate::peer::{Method, Refusal, Reply, Request, Service};
@@ -20,16 +21,25 @@ const APPENDS: usize = 64;
 /// The group as the transport sees it.
 pub(super) struct Served {
     inner: Arc<Inner>,
+    /// Snapshots are received one at a time, in order.
+    snapshots: mpsc::UnboundedSender<(Request, Reply)>,
 }
 
 impl Served {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Served { inner }
+        let (snapshots, parts) = mpsc::unbounded_channel();
+        tokio::spawn(snapshot::receive(Arc::downgrade(&inner), parts));
+        Served { inner, snapshots }
     }
 }
 
 impl Service for Served {
     fn serve(&self, request: Request, reply: Reply) {
+        if request.method == Method::Snapshot {
+            // What waits is bounded by what a connection may hold. Without a receiver the reply is dropped, and says so.
+            let _ = self.snapshots.send((request, reply));
+            return;
+        }
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
             match answer(&inner, request).await {
@@ -99,8 +109,9 @@ async fn answer(inner: &Arc<Inner>, Request { method, body, .. }: Request) -> Re
             MembershipCall::Ask => inner.tell_membership().encode(),
             MembershipCall::Change { patience_ms, change } => inner.change_forwarded(change, after(patience_ms)).await.encode(),
         }),
-        // The session answers these.
-        Method::Ping | Method::Identify => None,
+        Method::Checkpoints => Some(inner.own_checkpoints().encode()),
+        // The session answers these; `serve` has handed the snapshots on.
+        Method::Snapshot | Method::Ping | Method::Identify => None,
     })
 }
 

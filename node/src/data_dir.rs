@@ -4,8 +4,7 @@
 //! <dataDir>/lock             held by the running process
 //!          /identity.json    format, cluster, shard, member id: written once, before anything else
 //!          /raft/            the write-ahead log: entries and vote
-//!          /sm/CURRENT       names the directory beside it that holds the state machine
-//!          /sm/<name>/       a fjall database
+//!          /sm/              the state machine (`storage` says what is in it)
 //!          /members.json     the group's members as last known: whom to ask when the rest cannot be read
 //!          /quarantine.json  why the member must not take part any more
 //!          /aside.json       a replacement under way
@@ -14,8 +13,7 @@
 //! ```
 //!
 //! In: a path and the cluster that the configuration names. Out: an open [`DataDir`], whose lock ends with it, or an error that says what was
-//! found and what to do. Absent by design: what is inside `raft/` and `sm/<name>/`, and every decision to put
-//! data aside.
+//! found and what to do. Absent by design: what is inside `raft/` and `sm/`, and every decision to put data aside.
 
 mod acquaintances;
 mod durable;
@@ -90,36 +88,17 @@ impl DataDir {
         self.path.join("raft")
     }
 
-    /// The state machine's directory; the first call makes one. Blocking.
+    /// The folder of the state machine's sets of rows.
+    pub fn state_machine(&self) -> PathBuf {
+        self.path.join("sm")
+    }
+
+    /// Notes that nobody may believe this directory any more, and why: `quarantine.json`, which the next start reads. Blocking.
     ///
     /// # Errors
-    /// When the pointer cannot be read or written, or names something outside `sm/`.
-    pub fn state_machine(&self) -> Result<PathBuf, DataDirError> {
-        let parent = self.path.join("sm");
-        let pointer = parent.join("CURRENT");
-        let name = match std::fs::read(&pointer) {
-            // What is no text is no name either, and refused below.
-            Ok(name) => String::from_utf8_lossy(&name).trim_end().to_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let name = "0".to_owned();
-                durable::write_file(&pointer, name.as_bytes())?;
-                name
-            }
-            Err(source) => {
-                return Err(DataDirError::Io {
-                    action: "read",
-                    path: pointer,
-                    source,
-                });
-            }
-        };
-        if name.is_empty() || !name.chars().all(|character| character.is_ascii_alphanumeric() || character == '-') {
-            return Err(DataDirError::BadPointer {
-                path: pointer,
-                found: name,
-            });
-        }
-        Ok(parent.join(name))
+    /// When the file cannot be written.
+    pub fn quarantine(&self, reason: &str) -> Result<(), DataDirError> {
+        quarantine::quarantine(&self.path, reason)
     }
 
     /// Bytes of all files in the directory, as the file system counts their blocks. Blocking.

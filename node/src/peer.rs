@@ -5,7 +5,8 @@
 //! trust in addresses: a certificate of the cluster is needed to be heard at all, and a frame is for the member whose id it names, not
 //! for whoever listens at its address.
 //!
-//! A member keeps three connections to each other one, a [`Lane`] each, so that votes and heartbeats never queue behind a large append.
+//! A member keeps up to four connections to each other one, a [`Lane`] each, so that votes and heartbeats never queue behind a large append
+//! or a snapshot.
 //! Requests on a lane are pipelined; answers come in any order. Every frame carries its sender's clock and the last stamp that it knows
 //! ([`Clock`]), and what room its disk has ([`Rooms`]).
 

@@ -8,6 +8,7 @@
 //! cannot be known is said to be unknown rather than left to a deadline.
 
 mod apply;
+mod comparing;
 mod encoding;
 mod error;
 mod everywhere;
@@ -22,8 +23,10 @@ mod petition;
 mod propose;
 mod read;
 mod replacement;
+mod retention;
 mod serve;
 mod settings;
+mod snapshot;
 mod status;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -55,6 +58,7 @@ pub use petition::{PetitionError, release};
 pub use read::{Barrier, ReadPoint};
 pub use replacement::{ReleaseAnswer, ReleaseRequest};
 pub use settings::GroupSettings;
+pub use snapshot::SnapshotCounters;
 pub use status::GroupStatus;
 
 use self::{
@@ -69,7 +73,7 @@ use self::{
 use crate::{
     log::Wal,
     peer::{PeerAddress, Transport},
-    state::{Machine, Views},
+    state::{Machine, Views, snapshot::Origin},
     storage::{FjallStore, StoreError},
 };
 
@@ -98,6 +102,10 @@ struct Inner {
     failure: watch::Sender<Option<String>>,
     changes: membership::Changes,
     removed: watch::Sender<bool>,
+    damage: watch::Sender<Option<String>>,
+    snapshots: Arc<snapshot::Office>,
+    /// Another member holds other data, and nobody knows who is right.
+    doubted: AtomicBool,
     draining: AtomicBool,
     recovered: AtomicBool,
     heard_leader: Mutex<Option<Instant>>,
@@ -127,13 +135,30 @@ impl Group {
                 group: settings.id,
             });
         }
+        if let Some(dropped) = wal.purged()
+            && machine.applied().is_none_or(|applied| applied.index < dropped.index)
+        {
+            return Err(StartError::Behind {
+                dropped: dropped.index,
+                applied: machine.applied().map_or(0, |applied| applied.index),
+            });
+        }
         transport.clock().hear_stamp(views.latest().stamp_ms());
+        let damage = watch::Sender::new(None);
+        let origin = Origin {
+            cluster: settings.cluster_id,
+            shard: settings.shard,
+        };
+        let snapshots = Arc::new(snapshot::Office::new(origin, snapshot::Place::of(&machine), damage.clone()));
         let log = LogStore::new(wal.clone());
         let progress = Arc::new(Progress::default());
-        let applying = apply::start(machine, log.durable_end(), Arc::clone(&progress));
+        let applying = apply::start(machine, log.durable_end(), Arc::clone(&progress), {
+            let snapshots = Arc::clone(&snapshots);
+            move |reason| snapshots.found_damage(reason)
+        });
         let (machine, ended) = applying.map_err(|source| StartError::Apply { source })?;
         let freshness = Arc::new(Freshness::new());
-        let network = Network::new(transport.clone(), Arc::clone(&freshness));
+        let network = Network::new(transport.clone(), Arc::clone(&freshness), Arc::clone(&snapshots));
         let started = Instant::now();
         let raft = Raft::new(settings.id, config, network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Recover { reason: fatal.to_string() })?;
@@ -146,6 +171,9 @@ impl Group {
             failure: watch::Sender::new(None),
             changes: membership::Changes::default(),
             removed: watch::Sender::new(false),
+            damage,
+            snapshots,
+            doubted: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             recovered: AtomicBool::new(false),
             heard_leader: Mutex::new(None),
@@ -172,6 +200,10 @@ impl Group {
             tokio::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
             tokio::spawn(Arc::clone(&inner).watch_fitness()).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).keep_log_short()).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).compare_checkpoints()).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).scrub_now_and_then()).abort_handle(),
+            tokio::spawn(Arc::clone(&inner).stop_when_damaged()).abort_handle(),
         ];
         inner.tasks().extend(tasks);
         inner.transport.set_service(Some(Arc::new(serve::Served::new(Arc::clone(&inner)))));
@@ -304,6 +336,31 @@ impl Group {
     }
 }
 
+impl Group {
+    /// How far the log is cut, and what was sent and received instead.
+    pub fn snapshots(&self) -> SnapshotCounters {
+        use openraft::async_runtime::watch::WatchReceiver as _;
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        SnapshotCounters {
+            purged_index: metrics.purged.map(|id| id.index),
+            durable_index: metrics.snapshot.map(|id| id.index),
+            replication_lag: metrics.replication.as_ref().map(|members| {
+                let end = metrics.last_log_index.map_or(0, |last| last + 1);
+                let behind = |matched: &Option<types::LogId>| end.saturating_sub(matched.map_or(0, |id| id.index + 1));
+                members.values().map(behind).max().unwrap_or(0)
+            }),
+            ..self.inner.snapshots.counters()
+        }
+    }
+
+    /// Why this member's data cannot be trusted, once that is known: it must not take part again with this data. [`Group::failed`]
+    /// returns then, too.
+    pub fn damage(&self) -> Option<String> {
+        self.inner.damage.borrow().clone()
+    }
+}
+
 impl Inner {
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
@@ -354,6 +411,17 @@ impl Inner {
             }
             first
         });
+    }
+
+    /// Found to be damaged: no answer from here is to be believed any more.
+    async fn stop_when_damaged(self: Arc<Self>) {
+        let mut damage = self.damage.subscribe();
+        if let Ok(reason) = damage.wait_for(Option::is_some).await {
+            self.fail(format!(
+                "the data of this member is damaged: {}",
+                reason.as_deref().unwrap_or_default()
+            ));
+        }
     }
 
     fn address_of(&self, member: u64) -> Option<PeerAddress> {

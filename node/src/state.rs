@@ -11,11 +11,13 @@
 mod apply;
 pub mod codec;
 pub mod command;
+mod digest;
 mod draft;
 mod machine;
 mod overlay;
 mod record;
 pub mod response;
+pub mod snapshot;
 mod tables;
 mod tenant;
 #[cfg(test)]
@@ -27,6 +29,7 @@ use bytes::Bytes;
 
 pub use codec::DecodeError;
 pub use command::{Command, Condition, Kind, Proposal, PutMode, TenantId, Ttl};
+pub use digest::{Checkpoint, Digest};
 pub use machine::Machine;
 pub use record::Record;
 pub use response::{Refusal, Response};

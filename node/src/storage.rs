@@ -6,7 +6,9 @@
 
 mod damage;
 mod fjall_store;
+mod generations;
 pub mod keys;
+mod loading;
 mod row_cache;
 mod space;
 
@@ -15,6 +17,7 @@ use std::{ops::Bound, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 
 pub use fjall_store::{FjallStore, MEMTABLE_BYTES};
+pub use generations::FjallStores;
 pub use space::{Space, space};
 
 /// A named, ordered set of rows.
@@ -170,6 +173,64 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreError::Read`] when the engine cannot tell.
     fn disk_bytes(&self) -> Result<u64, StoreError>;
+
+    /// Where a whole other set of rows is made that takes the place of this one; none when this store stands alone.
+    fn stores(&self) -> Option<Arc<dyn Stores<Store = Self>>>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
+    /// Another store has taken its place: its files go when the last reader does.
+    fn retire(self)
+    where
+        Self: Sized,
+    {
+    }
+}
+
+/// The sets of rows that a member has: the one in use, and one that is being received. Every call blocks.
+pub trait Stores: Send + Sync + 'static {
+    /// One set.
+    type Store: Store;
+
+    /// Begins an empty set beside the one in use.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`].
+    fn create_next(&self) -> Result<Box<dyn Incoming>, StoreError>;
+
+    /// Opens a set that [`Incoming::finish`] has made.
+    ///
+    /// # Errors
+    /// Those of opening a store.
+    fn open(&self, set: u64) -> Result<Self::Store, StoreError>;
+
+    /// From now on, also after a power cut, a start finds this set. Before it returns a start finds the old one or this one, whole.
+    ///
+    /// # Errors
+    /// [`StoreError::Files`]: which of the two a start would find is unknown; stop and recover.
+    fn make_current(&self, set: u64) -> Result<(), StoreError>;
+
+    /// Removes a set that was never made current.
+    fn discard(&self, set: u64);
+}
+
+/// A set of rows that is being made. Dropped before it is finished, it leaves nothing behind.
+pub trait Incoming: Send {
+    /// Adds rows. Keyspaces come in the order of [`Keyspace::ALL`], rows in ascending order of their keys. Blocks while earlier rows are
+    /// being written.
+    ///
+    /// # Errors
+    /// Why the set cannot be made.
+    fn write(&mut self, keyspace: Keyspace, rows: Vec<Row>) -> Result<(), StoreError>;
+
+    /// Makes all of it durable, and answers the name that [`Stores::open`] takes. Blocks.
+    ///
+    /// # Errors
+    /// Why the set cannot be made.
+    fn finish(self: Box<Self>) -> Result<u64, StoreError>;
 }
 
 /// Why the rows cannot be read or written.
@@ -213,6 +274,14 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The rows are not those that were written.
+    #[error("the rows have digest {found}, and {kept} was written with them: the disk has changed them; replace this member")]
+    Digest {
+        /// Of what is there.
+        found: String,
+        /// What was kept.
+        kept: String,
+    },
     /// The rows were written by a newer program.
     #[error("the state store has format {found}, this program knows up to {supported}: start a newer kvnode")]
     NewerFormat {
@@ -221,6 +290,33 @@ pub enum StoreError {
         /// The newest known.
         supported: u64,
     },
+    /// The file system refused.
+    #[error("state store: cannot {action} {}", path.display())]
+    Files {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `CURRENT` names no directory.
+    #[error("state store: {} names `{found}`, which is no directory of ours; restore it from the directories beside it", path.display())]
+    BadPointer {
+        /// The pointer file.
+        path: PathBuf,
+        /// Its content.
+        found: String,
+    },
+    /// Rows that another member sent are not what they were said to be.
+    #[error("the received rows are refused: {reason}")]
+    Received {
+        /// What was found.
+        reason: String,
+    },
+    /// This store has no place for another one.
+    #[error("the state store stands alone: nothing can take its place")]
+    Alone,
     /// The state machine has stopped and let go of its files.
     #[error("the state store is closed: this member is shutting down, ask another")]
     Closed,

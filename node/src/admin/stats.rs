@@ -20,8 +20,30 @@ pub struct Stats {
     pub resident_memory: Option<u64>,
     /// The last applied revision.
     pub revision: u64,
+    /// The last applied log index.
+    pub applied_index: Option<u64>,
+    /// The digest of all records and tenants after that entry: equal on members that have applied the same entries.
+    pub digest: String,
     /// The write-ahead log since the process started.
     pub log: LogStats,
+    /// Snapshots since the process started.
+    pub snapshots: SnapshotStats,
+}
+
+/// How far the log is cut, and what members were sent instead of it.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotStats {
+    /// The last log index that was dropped.
+    pub purged_index: Option<u64>,
+    /// The last log index at which the state machine was flushed or received.
+    pub durable_index: Option<u64>,
+    /// Flushes of the state machine that let the log drop entries.
+    pub made: u64,
+    /// Snapshots sent.
+    pub sent: u64,
+    /// Snapshots received.
+    pub received: u64,
 }
 
 /// Counters of the write-ahead log.
@@ -46,12 +68,16 @@ pub struct LogStats {
 
 pub(super) async fn read(State(member): State<Member>) -> Json<Stats> {
     let log = member.log.metrics();
+    let snapshots = member.group.snapshots();
+    let view = member.views.latest();
     Json(Stats {
         format: member.identity.format,
         version: env!("CARGO_PKG_VERSION"),
         storage_used: member.storage_used().await,
         resident_memory: metrics::resident_bytes(),
-        revision: member.views.latest().revision(),
+        revision: view.revision(),
+        applied_index: view.applied().map(|applied| applied.index),
+        digest: view.digest().to_string(),
         log: LogStats {
             groups: log.groups,
             fsyncs: log.fsyncs,
@@ -60,6 +86,13 @@ pub(super) async fn read(State(member): State<Member>) -> Json<Stats> {
             segments: log.segments,
             slowest_group_ms: u64::try_from(log.slowest_group.as_millis()).unwrap_or(u64::MAX),
             waiting_for_space: log.waiting_for_space,
+        },
+        snapshots: SnapshotStats {
+            purged_index: snapshots.purged_index,
+            durable_index: snapshots.durable_index,
+            made: snapshots.made,
+            sent: snapshots.sent,
+            received: snapshots.received,
         },
     })
 }

@@ -16,7 +16,7 @@ use crate::{
     peer::{Transport, TransportSettings},
     raft::GroupSettings,
     state::{Command, Machine, Response},
-    storage::FjallStore,
+    storage::FjallStores,
 };
 
 /// A limit for what takes milliseconds on a quiet machine.
@@ -42,7 +42,7 @@ impl Member {
                 ..Options::default()
             };
             let wal = Wal::open(&home.join("raft"), options).unwrap();
-            let (machine, views) = Machine::open(FjallStore::open(&home.join("sm")).unwrap()).unwrap();
+            let (machine, views) = Machine::open(FjallStores::open(&home.join("sm")).unwrap()).unwrap();
             (wal, machine, views)
         });
         let (wal, machine, views) = opened.await.unwrap();

@@ -109,14 +109,6 @@ pub enum DataDirError {
         /// What the member found when it wrote the file.
         reason: String,
     },
-    /// `sm/CURRENT` names no directory.
-    #[error("data directory: {} names `{found}`, which is no directory of ours; restore it from the directories beside it", path.display())]
-    BadPointer {
-        /// The pointer file.
-        path: PathBuf,
-        /// Its content.
-        found: String,
-    },
     /// The system gave no random number.
     #[error("data directory {}: the operating system gave no randomness for a member id", path.display())]
     NoRandomness {
@@ -133,8 +125,7 @@ impl DataDirError {
             DataDirError::BadIdentity { .. }
             | DataDirError::IdentityLost { .. }
             | DataDirError::BadAside { .. }
-            | DataDirError::Quarantined { .. }
-            | DataDirError::BadPointer { .. } => true,
+            | DataDirError::Quarantined { .. } => true,
             DataDirError::Io { .. }
             | DataDirError::Locked { .. }
             | DataDirError::NewerFormat { .. }

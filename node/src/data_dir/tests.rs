@@ -24,11 +24,11 @@ async fn an_identity_is_made_once_and_kept() {
     let first = open(&path, Some(cluster(1)), 0).await.expect("an empty directory");
     let identity = first.identity();
     assert_ne!(identity.member, 0);
-    assert_eq!(first.state_machine().expect("a pointer"), path.join("sm/0"));
+    assert_eq!(first.state_machine(), path.join("sm"));
     first.close();
     let again = open(&path, Some(cluster(1)), 0).await.expect("our own directory");
     assert_eq!(again.identity(), identity);
-    assert_eq!(again.state_machine().expect("the same pointer"), path.join("sm/0"));
+    assert_eq!(again.state_machine(), path.join("sm"));
 }
 
 #[tokio::test]
@@ -99,12 +99,12 @@ async fn damage_is_told_from_absence() {
 }
 
 #[tokio::test]
-async fn a_pointer_does_not_lead_outside() {
+async fn damage_is_noted_for_the_next_start() {
     let directory = tempfile::tempdir().expect("a directory");
     let opened = open(directory.path(), None, 0).await.expect("a new member");
-    std::fs::write(directory.path().join("sm/CURRENT"), "../elsewhere").expect("written");
-    let error = opened.state_machine().expect_err("outside");
-    assert!(matches!(error, DataDirError::BadPointer { .. }), "{error}");
+    opened.quarantine("a \"row\" has changed").expect("written");
+    let noted = std::fs::read_to_string(directory.path().join("quarantine.json")).expect("it is there");
+    assert_eq!(noted, r#"{"reason":"a \"row\" has changed"}"#);
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ use crate::{
         welcome,
     },
     state::{Machine, Views},
-    storage::{self, FjallStore},
+    storage::{self, FjallStores},
     tls::TlsDirectory,
 };
 
@@ -185,9 +185,9 @@ impl Starting {
             )?)
         })
         .await?;
-        let store_dir = data_dir.state_machine()?;
+        let store_dir = data_dir.state_machine();
         let opened = when_there_is_space("the state machine", move || {
-            Ok(FjallStore::open(&store_dir).and_then(Machine::open)?)
+            Ok(FjallStores::open(&store_dir).and_then(Machine::open)?)
         });
         let (machine, views) = match opened.await {
             Err(LifecycleError::Interrupted(error)) if error.is_panic() => return Err(LifecycleError::StorePanic(error.to_string())),
@@ -289,6 +289,14 @@ impl Open {
             Some(reason) = failures.recv() => reason,
             reason = self.group.failed() => reason,
         };
+        if let Some(damage) = self.group.damage()
+            && let Err(error) = self.data_dir.quarantine(&damage)
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the damage could not be noted for the next start"
+            );
+        }
         LifecycleError::Failed(reason)
     }
 }
@@ -397,6 +405,7 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
         let status = group.status();
         let view = views.latest();
         let counters = log.metrics();
+        let snapshots = group.snapshots();
         let served = |tenant: &kvfleet_api::tenant::TenantStatus| tenant.state == kvfleet_api::tenant::TenantState::Active;
         MemberFigures {
             term: status.term,
@@ -424,6 +433,13 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
                 bytes: counters.bytes,
                 entries: counters.entries,
             },
+            purged_index: snapshots.purged_index.unwrap_or(0),
+            durable_index: snapshots.durable_index.unwrap_or(0),
+            replication_lag: snapshots.replication_lag.unwrap_or(0),
+            snapshots_made: snapshots.made,
+            snapshots_sent: snapshots.sent,
+            snapshots_received: snapshots.received,
+            digest: view.digest().number(),
         }
     };
     show_figures(figures, read);

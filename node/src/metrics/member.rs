@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    metrics::{counter::ConstCounter, gauge::ConstGauge, info::Info},
 };
 
 /// Counters of the write-ahead log since the process started.
@@ -50,6 +50,20 @@ pub struct MemberFigures {
     pub disk_room_bytes: u64,
     /// The write-ahead log.
     pub log: LogCounters,
+    /// The last log index that the log has dropped, 0 when none was.
+    pub purged_index: u64,
+    /// The last log index that the state machine has made durable since the start, 0 when none was.
+    pub durable_index: u64,
+    /// On the leader: entries that the furthest-behind member lacks.
+    pub replication_lag: u64,
+    /// Flushes of the state machine, each of which lets the log drop entries.
+    pub snapshots_made: u64,
+    /// Snapshots sent to other members.
+    pub snapshots_sent: u64,
+    /// Snapshots received.
+    pub snapshots_received: u64,
+    /// The digest of all records and tenants, as of `applied_index`.
+    pub digest: u128,
 }
 
 /// Where the figures come from; none before the member has opened its data directory.
@@ -86,6 +100,13 @@ impl Collector for MemberCollector {
                 bytes,
                 entries,
             },
+            purged_index,
+            durable_index,
+            replication_lag,
+            snapshots_made,
+            snapshots_sent,
+            snapshots_received,
+            digest,
         } = figures;
         let states = [
             (
@@ -102,6 +123,17 @@ impl Collector for MemberCollector {
             ("raft_has_leader", "1 while the member knows a leader", u64::from(leader_known)),
             ("raft_last_log_index", "The last log index on disk", last_log_index),
             ("raft_applied_index", "The last applied log index", applied_index),
+            ("raft_purged_index", "The last log index that was dropped", purged_index),
+            (
+                "raft_durable_index",
+                "The last log index that the state machine was flushed at",
+                durable_index,
+            ),
+            (
+                "raft_replication_lag",
+                "On the leader: entries that the furthest-behind member lacks",
+                replication_lag,
+            ),
             ("revision", "The last applied revision of the shard", revision),
             ("tenants", "Tenants that are served", tenants),
             (
@@ -126,11 +158,20 @@ impl Collector for MemberCollector {
             ("log_fsyncs", "Flushes of the write-ahead log", fsyncs),
             ("log_bytes", "Bytes that the write-ahead log has written", bytes),
             ("log_entries", "Entries appended to the write-ahead log", entries),
+            (
+                "snapshots_made",
+                "Flushes of the state machine that let the log drop entries",
+                snapshots_made,
+            ),
+            ("snapshots_sent", "Snapshots sent to other members", snapshots_sent),
+            ("snapshots_received", "Snapshots received from other members", snapshots_received),
         ];
         for (name, help, value) in counters.into_iter().filter(|_| !quarantined) {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
-        Ok(())
+        let help = "The digest of all records and tenants after the entry with this index: equal on members at the same index";
+        let info = Info::new([("applied_index", applied_index.to_string()), ("digest", format!("{digest:032x}"))]);
+        info.encode(encoder.encode_descriptor("state_digest", help, None, info.metric_type())?)
     }
 }

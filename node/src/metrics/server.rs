@@ -94,6 +94,8 @@ mod tests {
         let figures = MemberFigures {
             term: 7,
             leading: true,
+            purged_index: 9,
+            digest: 42,
             log: LogCounters {
                 fsyncs: 5,
                 ..Default::default()
@@ -108,6 +110,8 @@ mod tests {
             "kvfleet_raft_term 7",
             "kvfleet_raft_is_leader 1",
             "kvfleet_log_fsyncs_total 5",
+            "kvfleet_raft_purged_index 9",
+            r#"kvfleet_state_digest_info{applied_index="0",digest="0000000000000000000000000000002a"} 1"#,
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "`{line}` is missing in:\n{text}");

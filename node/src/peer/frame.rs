@@ -46,6 +46,10 @@ pub enum Method {
     Release,
     /// Say when a revision is applied.
     WaitApplied,
+    /// A part of a snapshot, or its end.
+    Snapshot,
+    /// What the state was at fixed places of the log.
+    Checkpoints,
 }
 
 impl Method {
@@ -63,6 +67,8 @@ impl Method {
             Method::Join => 11,
             Method::Release => 12,
             Method::WaitApplied => 13,
+            Method::Snapshot => 8,
+            Method::Checkpoints => 9,
         }
     }
 
@@ -80,6 +86,8 @@ impl Method {
             11 => Method::Join,
             12 => Method::Release,
             13 => Method::WaitApplied,
+            8 => Method::Snapshot,
+            9 => Method::Checkpoints,
             _ => return None,
         })
     }

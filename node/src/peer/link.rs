@@ -37,6 +37,8 @@ pub enum Lane {
     Control,
     /// Forwarded commands and read indexes.
     Calls,
+    /// Snapshots: large, and nothing else may wait behind them.
+    Snapshot,
 }
 
 impl Lane {
@@ -45,7 +47,7 @@ impl Lane {
     pub(super) const fn silence(self) -> Duration {
         match self {
             Lane::Control => Duration::from_millis(900),
-            Lane::Log | Lane::Calls => Duration::from_secs(4),
+            Lane::Log | Lane::Calls | Lane::Snapshot => Duration::from_secs(4),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::tls::TlsDirectory;
 
 /// How long a caller may take to show its certificate.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-/// Seven members with three connections each are 18; the rest is room for old ones that have not ended yet.
+/// Seven members with four connections each are 24; the rest is room for old ones that have not ended yet.
 const CONNECTIONS: usize = 256;
 /// After a failed `accept` (no descriptors left, say) the port rests for a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

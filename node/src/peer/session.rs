@@ -27,7 +27,7 @@ const APPENDS: usize = 64;
 
 /// What this member does for others. Called on the connection's task: it hands work on and returns.
 pub trait Service: Send + Sync + 'static {
-    /// One request. Dropping `reply` unanswered tells the asker that the outcome is unknown.
+    /// One request. Those of one connection come in the order in which they were sent. Dropping `reply` unanswered tells the asker that the outcome is unknown.
     fn serve(&self, request: Request, reply: Reply);
 
     /// The appends of one connection of lane `Log`, in order. They are answered in the order that the service likes.
@@ -221,7 +221,9 @@ async fn dispatch(
         | Method::Membership
         | Method::WaitApplied
         | Method::Join
-        | Method::Release => match own.service() {
+        | Method::Release
+        | Method::Snapshot
+        | Method::Checkpoints => match own.service() {
             Some(service) => service.serve(Request { sender, method, body }, reply),
             None => reply.refuse(Refusal::Closed),
         },

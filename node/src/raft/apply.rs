@@ -1,6 +1,6 @@
 //! The state machine as openraft wants to see it, and the thread that it runs on. In: committed entries. Out: their answers, to whoever
-//! proposed them. Absent: what a command does (`state`); snapshots (the log is never purged yet, so none is needed: asked for one all the
-//! same, it says so).
+//! proposed them; snapshots, which are the published view and nothing else, so making one costs nothing and pauses nobody. Absent: what a
+//! command does (`state`), and the way of a snapshot to another member (`snapshot`).
 //!
 //! Applying has an OS thread of its own: a write to the store may stall for hundreds of milliseconds, and neither heartbeats nor the log
 //! may wait for it.
@@ -21,18 +21,19 @@ use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use openraft::{
     OptionalSend,
-    storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta},
+    storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine},
 };
 use tokio::sync::{oneshot, watch};
 
 use super::{
     encoding,
     log_store::Durable,
-    types::{self, Committed, Entry, LogId, Member, Payload, StoredMembership, Types},
+    snapshot::{self, Contents, Snapshot, SnapshotMeta},
+    types::{self, Entry, LogId, Payload, StoredMembership, Types},
 };
 use crate::{
-    state::{Applied, Body, Input, Machine, Proposal, Response},
-    storage::{Store, StoreError},
+    state::{Applied, Body, Input, Machine, Proposal, Response, View, Views},
+    storage::{Incoming, Keyspace, Store, StoreError},
 };
 
 pub(super) use progress::Progress;
@@ -48,7 +49,17 @@ pub(super) struct StateMachine {
     applied: Option<LogId>,
     membership: StoredMembership,
     durable: watch::Receiver<Durable>,
-    batches: mpsc::Sender<Batch>,
+    views: Views,
+    work: mpsc::Sender<Work>,
+}
+
+/// What the apply thread does, in order.
+enum Work {
+    Apply(Batch),
+    /// Makes durable what is applied, and answers the view of it.
+    Persist(oneshot::Sender<io::Result<Arc<View>>>),
+    /// Puts another state in the place of this one.
+    Install(Contents, oneshot::Sender<io::Result<()>>),
 }
 
 /// Entries to apply, and who waits for their answers.
@@ -60,7 +71,8 @@ struct Batch {
 /// Tells when the apply thread has ended: everything applied is durable then.
 pub(super) type Ended = oneshot::Receiver<Result<(), StoreError>>;
 
-/// Starts the apply thread over `machine`; `durable` holds it back until the log has what is to be applied, `progress` shows what it does.
+/// Starts the apply thread over `machine`; `durable` holds it back until the log has what is to be applied, `progress` shows what it does,
+/// and `on_damage` hears of rows that make no sense.
 ///
 /// # Errors
 /// When the machine's membership cannot be read, or the system gives no thread.
@@ -68,44 +80,102 @@ pub(super) fn start<S: Store>(
     machine: Machine<S>,
     durable: watch::Receiver<Durable>,
     progress: Arc<Progress>,
+    on_damage: impl Fn(String) + Send + 'static,
 ) -> io::Result<(StateMachine, Ended)> {
     let applied = machine.applied().map(|applied| types::log_id(applied.term, applied.index));
-    let membership = match machine.membership() {
-        None => StoredMembership::default(),
-        Some((at, bytes)) => {
-            let membership = encoding::decode_membership(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            StoredMembership::new(Some(types::log_id(at.term, at.index)), membership)
-        }
-    };
-    let (batches, waiting) = mpsc::channel();
+    let membership = snapshot::membership(machine.membership())?;
+    let views = machine.views();
+    let (work, waiting) = mpsc::channel();
     let (end, ended) = oneshot::channel();
     thread::Builder::new()
         .name("apply".to_owned())
-        .spawn(move || drop(end.send(run(machine, &waiting, &progress))))?;
+        .spawn(move || drop(end.send(run(machine, &waiting, &progress, &on_damage))))?;
     Ok((
         StateMachine {
             applied,
             membership,
             durable,
-            batches,
+            views,
+            work,
         },
         ended,
     ))
 }
 
-fn run<S: Store>(mut machine: Machine<S>, waiting: &mpsc::Receiver<Batch>, progress: &Progress) -> Result<(), StoreError> {
+fn run<S: Store>(
+    mut machine: Machine<S>,
+    waiting: &mpsc::Receiver<Work>,
+    progress: &Progress,
+    on_damage: &dyn Fn(String),
+) -> Result<(), StoreError> {
     let mut patience = Patience::NEW;
-    while let Ok(Batch { entries, done }) = waiting.recv() {
-        let outcome = space::apply(&mut machine, &entries, progress, &mut patience);
-        let failed = outcome.is_err();
-        // openraft has stopped listening only when it is closing down.
-        let _ = done.send(outcome);
+    while let Ok(work) = waiting.recv() {
+        // Whoever asked has stopped listening only when it is closing down.
+        let failed = match work {
+            Work::Apply(Batch { entries, done }) => {
+                let outcome = space::apply(&mut machine, &entries, progress, &mut patience);
+                let failed = outcome.is_err();
+                if let Err(error) = &outcome
+                    && error
+                        .get_ref()
+                        .and_then(|error| error.downcast_ref())
+                        .is_some_and(StoreError::is_damage)
+                {
+                    on_damage(format!("an entry cannot be applied: {error}"));
+                }
+                let _ = done.send(outcome);
+                failed
+            }
+            Work::Persist(done) => {
+                let outcome = machine.persist().map_err(io::Error::other);
+                let failed = outcome.is_err();
+                let _ = done.send(outcome.map(|()| machine.views().latest()));
+                failed
+            }
+            Work::Install(contents, done) => {
+                let outcome = install(&mut machine, contents).map_err(io::Error::other);
+                let failed = outcome.is_err();
+                let _ = done.send(outcome);
+                failed
+            }
+        };
         if failed {
             return Err(StoreError::Failed);
         }
     }
     // So that the next start has nothing to apply again.
     machine.persist()
+}
+
+fn install<S: Store>(machine: &mut Machine<S>, contents: Contents) -> Result<(), StoreError> {
+    match contents {
+        Contents::Received(received) => {
+            machine.replace(received.set(), received.heading.applied)?;
+            received.keep();
+            Ok(())
+        }
+        // Of a member in this process: openraft's own tests do this.
+        Contents::View(view) => {
+            let stores = machine.stores().ok_or(StoreError::Alone)?;
+            let applied = view.applied().ok_or(StoreError::Closed)?;
+            let set = copy(&view, stores.create_next()?)?;
+            machine.replace(set, applied)
+        }
+    }
+}
+
+fn copy(view: &View, mut into: Box<dyn Incoming>) -> Result<u64, StoreError> {
+    for keyspace in Keyspace::ALL {
+        let mut rows = view.rows(keyspace);
+        loop {
+            let some = rows.by_ref().take(BATCH_ENTRIES).collect::<Result<Vec<_>, _>>()?;
+            if some.is_empty() {
+                break;
+            }
+            into.write(keyspace, some)?;
+        }
+    }
+    into.finish()
 }
 
 fn input(entry: &Entry) -> io::Result<Input> {
@@ -139,8 +209,7 @@ impl StateMachine {
             }
         }
         let (done, applied) = oneshot::channel();
-        let ended = || io::Error::other("the apply thread has ended");
-        self.batches.send(Batch { entries, done }).map_err(|_| ended())?;
+        self.work.send(Work::Apply(Batch { entries, done })).map_err(|_| ended())?;
         let answers = applied.await.map_err(|_| ended())??;
         // Here and not on the apply thread: from there each waiter would be woken by a system call of its own.
         for (responder, answer) in responders.into_iter().zip(answers) {
@@ -152,16 +221,13 @@ impl StateMachine {
     }
 }
 
-fn no_snapshots() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this version keeps its whole log and makes no snapshots",
-    )
+fn ended() -> io::Error {
+    io::Error::other("the apply thread has ended")
 }
 
 impl RaftStateMachine<Types> for StateMachine {
-    type SnapshotData = ();
-    type SnapshotBuilder = NoSnapshots;
+    type SnapshotData = Contents;
+    type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         Ok((self.applied, self.membership.clone()))
@@ -195,26 +261,41 @@ impl RaftStateMachine<Types> for StateMachine {
         }
     }
 
-    async fn get_snapshot_builder(&mut self) -> NoSnapshots {
-        NoSnapshots
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { work: self.work.clone() }
     }
 
-    async fn install_snapshot(&mut self, _meta: &SnapshotMeta<Committed, u64, Member>, _snapshot: ()) -> Result<(), io::Error> {
-        Err(no_snapshots())
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, contents: Contents) -> Result<(), io::Error> {
+        let (done, installed) = oneshot::channel();
+        self.work.send(Work::Install(contents, done)).map_err(|_| ended())?;
+        installed.await.map_err(|_| ended())??;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        tracing::info!(applied = ?meta.last_log_id, "a received snapshot is in use");
+        Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Committed, u64, Member, ()>>, io::Error> {
-        Ok(None)
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        snapshot::of(self.views.latest())
     }
 }
 
-/// Says that there are no snapshots, if it is ever asked.
-pub(super) struct NoSnapshots;
+/// Makes the log droppable: what it answers is durable here.
+pub(super) struct Builder {
+    work: mpsc::Sender<Work>,
+}
 
-impl RaftSnapshotBuilder<Types> for NoSnapshots {
-    type SnapshotData = ();
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Contents;
 
-    async fn build_snapshot(&mut self) -> Result<Snapshot<Committed, u64, Member, ()>, io::Error> {
-        Err(no_snapshots())
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let (done, persisted) = oneshot::channel();
+        self.work.send(Work::Persist(done)).map_err(|_| ended())?;
+        let view = persisted.await.map_err(|_| ended())??;
+        let empty = Arc::clone(&view);
+        Ok(snapshot::of(view)?.unwrap_or_else(|| Snapshot {
+            meta: SnapshotMeta::default(),
+            snapshot: Contents::View(empty),
+        }))
     }
 }

@@ -8,6 +8,7 @@ mod calls;
 mod membership;
 mod membership_calls;
 mod replacement;
+mod snapshot;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -16,6 +17,8 @@ pub(super) use calls::{
     decode_vote_call, encode_vote_answer, encode_vote_call,
 };
 pub(super) use membership_calls::{ChangeAnswer, KnownMembership, MembershipCall};
+
+pub(super) use snapshot::{CheckpointsAnswer, SnapshotAnswer, SnapshotCall, SnapshotStep};
 
 use super::types::{Data, Entry, LogId, Membership, Payload, Vote, log_id, vote};
 

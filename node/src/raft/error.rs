@@ -29,6 +29,17 @@ pub enum StartError {
         /// The reason.
         source: io::Error,
     },
+    /// The rows that the dropped entries made are gone.
+    #[error(
+        "the log has dropped its entries up to {dropped}, and the state machine has only those up to {applied}: its files were lost or \
+         replaced; replace this member"
+    )]
+    Behind {
+        /// The last entry that the log has dropped.
+        dropped: u64,
+        /// The last entry that the state machine has.
+        applied: u64,
+    },
     /// The log or the state machine cannot be read.
     #[error("cannot recover from the log and the state machine: {reason}")]
     Recover {

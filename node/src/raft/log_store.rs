@@ -1,5 +1,5 @@
 //! The write-ahead log as openraft wants to see it. In: entries and votes. Out: completion after the `fdatasync`, entries again. Absent:
-//! files (`log`), and snapshots: nothing purges the log yet, so every follower can be served from it.
+//! files (`log`), and when the log may be cut (`retention`).
 //!
 //! The log's ids have a place for the leader beside the term; with one leader per term it says nothing new and stays 0.
 

@@ -27,14 +27,14 @@ use openraft::{
         AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
         VoteRequest, VoteResponse,
     },
-    storage::Snapshot,
 };
 use tokio::time::Instant;
 
 use super::{
     encoding::{self, Answered, AppendCall, TransferAnswer, Unreadable},
     freshness::{Freshness, Heard},
-    types::{Committed, Member, Types, Vote},
+    snapshot::{Contents, Office, Snapshot},
+    types::{Member, Types, Vote},
 };
 use crate::peer::{CallError, Lane, Method, PeerAddress, Pending, Transport};
 
@@ -55,14 +55,16 @@ pub(super) struct Network {
     freshness: Arc<Freshness>,
     /// The ticks heard, by follower; its clients share one.
     heard: Mutex<HashMap<u64, Heard>>,
+    snapshots: Arc<Office>,
 }
 
 impl Network {
-    pub(super) fn new(transport: Transport, freshness: Arc<Freshness>) -> Self {
+    pub(super) fn new(transport: Transport, freshness: Arc<Freshness>, snapshots: Arc<Office>) -> Self {
         Network {
             transport,
             freshness,
             heard: Mutex::default(),
+            snapshots,
             streams: Arc::new(AtomicU64::new(1)),
         }
     }
@@ -78,6 +80,7 @@ impl Network {
             streams: Arc::clone(&self.streams),
             freshness: Arc::clone(&self.freshness),
             heard: Arc::clone(self.heard.lock().unwrap_or_else(PoisonError::into_inner).entry(target).or_default()),
+            snapshots: Arc::clone(&self.snapshots),
         }
     }
 }
@@ -103,6 +106,7 @@ pub(super) struct Client {
     streams: Arc<AtomicU64>,
     freshness: Arc<Freshness>,
     heard: Heard,
+    snapshots: Arc<Office>,
 }
 
 impl Client {
@@ -143,7 +147,7 @@ fn unreadable(error: Unreadable) -> Error {
 }
 
 impl RaftNetworkV2<Types> for Client {
-    type SnapshotData = ();
+    type SnapshotData = Contents;
 
     async fn append_entries(
         &mut self,
@@ -202,14 +206,20 @@ impl RaftNetworkV2<Types> for Client {
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot<Committed, u64, Member, ()>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(StreamingError::Unreachable(Unreachable::from_string(
-            "this version keeps its whole log and sends no snapshots",
-        )))
+        let sending = self.snapshots.send(&self.transport, &self.peer, vote, snapshot);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sending => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                // openraft pauses, and comes back with a newer view.
+                Err(error) => Err(StreamingError::Unreachable(Unreachable::new(&error))),
+            },
+        }
     }
 
     async fn transfer_leader(

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     Inner,
     encoding::ReadAnswer,
+    read::Barrier,
     status,
     types::{LogId, Types},
 };
@@ -59,7 +60,7 @@ impl Inner {
         // A leader that was replaced without noticing must not let anybody put data aside.
         let deadline = Instant::now() + self.settings.grace();
         if !matches!(
-            tokio::time::timeout_at(deadline, self.read_index()).await,
+            tokio::time::timeout_at(deadline, self.read_index(Barrier::Quorum)).await,
             Ok(ReadAnswer::At { .. })
         ) {
             return ReleaseAnswer::Elsewhere(None);

@@ -14,6 +14,7 @@ use super::{
     },
     freshness::Told,
     replacement::ReleaseRequest,
+    snapshot,
     types::{Raft, Types},
 };
 use crate::peer::{Method, Refusal, Reply, Request, Service};
@@ -24,16 +25,25 @@ const APPENDS: usize = 64;
 /// The group as the transport sees it.
 pub(super) struct Served {
     inner: Arc<Inner>,
+    /// Snapshots are received one at a time, in order.
+    snapshots: mpsc::UnboundedSender<(Request, Reply)>,
 }
 
 impl Served {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Served { inner }
+        let (snapshots, parts) = mpsc::unbounded_channel();
+        tokio::spawn(snapshot::receive(Arc::downgrade(&inner), parts));
+        Served { inner, snapshots }
     }
 }
 
 impl Service for Served {
     fn serve(&self, request: Request, reply: Reply) {
+        if request.method == Method::Snapshot {
+            // What waits is bounded by what a connection may hold. Without a receiver the reply is dropped, and says so.
+            let _ = self.snapshots.send((request, reply));
+            return;
+        }
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
             match answer(&inner, request).await {
@@ -114,8 +124,9 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
             let WaitCall { patience_ms, revision } = WaitCall::decode(body)?;
             Some(WaitAnswer(inner.has_applied(revision, after(patience_ms)).await).encode())
         }
-        // The session answers these, and nothing asks for `Join` yet.
-        Method::Ping | Method::Identify | Method::Join => None,
+        Method::Checkpoints => Some(inner.own_checkpoints().encode()),
+        // The session answers these, `serve` has handed the snapshots on, and nothing asks for `Join` yet.
+        Method::Snapshot | Method::Ping | Method::Identify | Method::Join => None,
     })
 }
 

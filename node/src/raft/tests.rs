@@ -10,5 +10,6 @@ mod gate;
 mod losing;
 mod reading;
 mod refusing;
+mod snapshotting;
 mod storage_suite;
 mod transferring;

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Applied, Record, Tenant, TenantId,
+    Applied, Record, Tenant, TenantId, digest,
     overlay::Overlay,
     tables::{self, Tables, damaged},
     usage::Usage,
@@ -78,7 +78,9 @@ impl Draft {
             let next = self.tables.next_expiry_ms.map_or(expires, |next| next.min(expires));
             self.tables.next_expiry_ms = Some(next);
         }
-        self.rows.put(Keyspace::Records, keys::record(tenant, key), new.encode());
+        let (row, value) = (keys::record(tenant, key), new.encode());
+        digest::replace_record(&mut self.tables.digest, &row, old, Some(&value));
+        self.rows.put(Keyspace::Records, row, value);
         self.charged.insert(tenant);
         self.tables.usage.change(tenant, |usage| {
             usage.bytes = usage.bytes.saturating_add(new.charge(key));
@@ -89,7 +91,9 @@ impl Draft {
     /// Removes a record, expired or not.
     pub(super) fn remove_record(&mut self, tenant: TenantId, key: &str, old: &Record) {
         self.take_off(tenant, key, old);
-        self.rows.delete(Keyspace::Records, keys::record(tenant, key));
+        let row = keys::record(tenant, key);
+        digest::replace_record(&mut self.tables.digest, &row, Some(old), None);
+        self.rows.delete(Keyspace::Records, row);
     }
 
     /// Takes a record's row in `ttl` away and its bytes off the counters; an expired one that no sweep has met, too.
@@ -124,16 +128,37 @@ impl Draft {
     }
 
     pub(super) fn put_tenant(&mut self, tenant: Tenant) {
-        self.rows.put(Keyspace::Tenants, keys::tenant_config(tenant.id), tenant.encode());
+        let old = self.tables.tenants.by_id(tenant.id).map(|old| old.encode());
+        self.replace_tenant_row(keys::tenant_config(tenant.id), old, Some(tenant.encode()));
         Arc::make_mut(&mut self.tables.tenants).insert(tenant);
+    }
+
+    fn put_grave(&mut self, id: TenantId, first_row: Option<&[u8]>) {
+        let old = self.tables.tenants.grave(id).map(Bytes::copy_from_slice);
+        self.replace_tenant_row(keys::tenant_grave(id), old, first_row.map(Bytes::copy_from_slice));
+    }
+
+    /// A row of keyspace `tenants`, in the digest too.
+    fn replace_tenant_row(&mut self, key: Vec<u8>, old: Option<Bytes>, value: Option<Bytes>) {
+        let digest = &mut self.tables.digest;
+        if let Some(old) = old {
+            digest.take_off(Keyspace::Tenants, &key, &old);
+        }
+        match value {
+            Some(value) => {
+                digest.add(Keyspace::Tenants, &key, &value);
+                self.rows.put(Keyspace::Tenants, key, value);
+            }
+            None => self.rows.delete(Keyspace::Tenants, key),
+        }
     }
 
     /// Makes a tenant's name free and its rows invisible; they go later.
     pub(super) fn bury_tenant(&mut self, id: TenantId) {
         let first_row = keys::record(id, "");
-        self.rows.delete(Keyspace::Tenants, keys::tenant_config(id));
-        self.rows
-            .put(Keyspace::Tenants, keys::tenant_grave(id), Bytes::copy_from_slice(&first_row));
+        let config = self.tables.tenants.by_id(id).map(|old| old.encode());
+        self.replace_tenant_row(keys::tenant_config(id), config, None);
+        self.put_grave(id, Some(&first_row));
         Arc::make_mut(&mut self.tables.tenants).bury(id, first_row);
         self.tables.expired = self.tables.expired.saturating_sub(self.usage(id).expired);
         self.tables.usage.change(id, |usage| *usage = Usage::default());
@@ -142,14 +167,13 @@ impl Draft {
 
     /// The rows of a deleted tenant begin at `first_row` now.
     pub(super) fn shrink_grave(&mut self, id: TenantId, first_row: Vec<u8>) {
-        self.rows
-            .put(Keyspace::Tenants, keys::tenant_grave(id), Bytes::copy_from_slice(&first_row));
+        self.put_grave(id, Some(&first_row));
         Arc::make_mut(&mut self.tables.tenants).set_grave(id, first_row);
     }
 
     /// The last row of a deleted tenant is gone.
     pub(super) fn close_grave(&mut self, id: TenantId) {
-        self.rows.delete(Keyspace::Tenants, keys::tenant_grave(id));
+        self.put_grave(id, None);
         Arc::make_mut(&mut self.tables.tenants).close_grave(id);
     }
 
@@ -175,6 +199,7 @@ impl Draft {
             .put(Keyspace::Meta, keys::REVISION.to_vec(), tables::encode_number(self.tables.revision));
         self.rows
             .put(Keyspace::Meta, keys::CLOCK.to_vec(), tables::encode_number(self.tables.clock_ms));
+        self.rows.put(Keyspace::Meta, keys::DIGEST.to_vec(), self.tables.digest.encode());
         if let Some((id, bytes)) = membership {
             self.rows
                 .put(Keyspace::Meta, keys::MEMBERSHIP.to_vec(), tables::encode_membership(*id, bytes));

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use super::{
     Applied, Body, Input, Response, apply,
     draft::Draft,
-    tables::{self, Tables},
+    tables::{self, Loaded, Tables},
     view::{Publisher, View, Views},
 };
-use crate::storage::{Keyspace, NoReader, Reader, Space, Store, StoreError, Write, keys};
+use crate::storage::{Keyspace, NoReader, Reader, Space, Store, StoreError, Stores, Write, keys};
 
 /// The state machine over a store.
 pub struct Machine<S: Store> {
@@ -45,12 +45,12 @@ impl<S: Store> Machine<S> {
             store.persist()?;
         }
         let reader = store.reader();
-        let tables::Loaded {
+        let Loaded {
             tables,
             applied,
             membership,
         } = Tables::load(reader.as_ref())?;
-        let (publisher, views) = Publisher::new(View::new(applied, tables.clone(), Arc::clone(&reader)));
+        let (publisher, views) = Publisher::new(View::new(applied, membership.clone(), tables.clone(), Arc::clone(&reader)));
         Ok((
             Machine {
                 store,
@@ -117,6 +117,7 @@ impl<S: Store> Machine<S> {
                     apply::apply(&mut draft, now_ms, proposal.command)?
                 }
             });
+            draft.tables.pass(id.index);
             applied = Some(id);
         }
         let Some(last) = applied.filter(|_| applied != self.applied) else {
@@ -133,6 +134,61 @@ impl<S: Store> Machine<S> {
         self.membership = membership.or_else(|| self.membership.take());
         self.publish();
         Ok(answers)
+    }
+
+    fn publish(&self) {
+        let (tables, reader) = (self.tables.clone(), Arc::clone(&self.reader));
+        self.publisher
+            .publish(View::new(self.applied, self.membership.clone(), tables, reader));
+    }
+
+    /// Where readers find its views.
+    pub fn views(&self) -> Views {
+        self.publisher.views()
+    }
+
+    /// Where a whole other state can be received; none when the store stands alone.
+    pub fn stores(&self) -> Option<Arc<dyn Stores<Store = S>>> {
+        self.store.stores()
+    }
+
+    /// Puts a received state in the place of this one, durably, and publishes its view. A crash leaves the one or the other. Views of the
+    /// old state stay readable; its files go with the last of them. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Received`] when the received rows are not the state after `expected`; this state is as before then. Those of the
+    /// store; the machine takes no more entries after them.
+    pub fn replace(&mut self, set: u64, expected: Applied) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Failed);
+        }
+        let stores = self.store.stores().ok_or(StoreError::Alone)?;
+        let store = stores.open(set)?;
+        let reader = store.reader();
+        let received = |reason: String| StoreError::Received { reason };
+        if tables::check_format(reader.as_ref())? {
+            return Err(received("they have no format".to_owned()));
+        }
+        let Loaded {
+            tables,
+            applied,
+            membership,
+        } = Tables::load(reader.as_ref())?;
+        if applied != Some(expected) {
+            return Err(received(format!("they are the state after {applied:?}, not after {expected:?}")));
+        }
+        if let Err(error) = stores.make_current(set) {
+            self.failed = true;
+            return Err(error);
+        }
+        std::mem::replace(&mut self.store, store).retire();
+        self.reader = reader;
+        self.tables = tables;
+        self.applied = applied;
+        self.membership = membership;
+        self.unconfirmed = None;
+        self.publish();
+        Ok(())
     }
 
     /// Makes everything applied so far survive a power cut. The log may drop only entries up to what [`Machine::applied`] was before
@@ -161,7 +217,7 @@ impl<S: Store> Machine<S> {
         self.publish();
         self.store.reopen()?;
         let reader = self.store.reader();
-        let tables::Loaded {
+        let Loaded {
             tables,
             applied,
             membership,
@@ -190,11 +246,6 @@ impl<S: Store> Machine<S> {
     #[cfg(test)]
     pub(crate) fn store_mut(&mut self) -> &mut S {
         &mut self.store
-    }
-
-    fn publish(&self) {
-        self.publisher
-            .publish(View::new(self.applied, self.tables.clone(), Arc::clone(&self.reader)));
     }
 
     /// Bytes of the store on disk.

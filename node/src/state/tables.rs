@@ -11,6 +11,7 @@ use kvfleet_api::admin::{Settings, SettingsStatus};
 use super::{
     Applied, DecodeError, Tenant,
     codec::{Decoder, Encoder},
+    digest::{Checkpoint, Checkpoints, Digest},
     tenant::Tenants,
     usage::{Usage, UsageTable},
 };
@@ -44,6 +45,10 @@ pub(super) struct Tables {
     /// No record expires after the clock and before this moment; none = none expires after the clock. A bound, not an exact figure: a
     /// deletion does not move it. It is made exact when the clock reaches it.
     pub(super) next_expiry_ms: Option<u64>,
+    /// Of all records and tenants.
+    pub(super) digest: Digest,
+    /// Where members compare. Only in memory: after a restart there are none until the log reaches the next.
+    pub(super) checkpoints: Checkpoints,
 }
 
 /// What [`Tables::load`] finds.
@@ -72,6 +77,8 @@ impl Tables {
                 .unwrap_or_default(),
             expired: 0,
             next_expiry_ms: None,
+            digest: Digest::default(),
+            checkpoints: Checkpoints::default(),
         };
         if let Some(next) = number(reader, keys::NEXT_TENANT)? {
             tables.next_tenant = u32::try_from(next).map_err(|_| damaged(Keyspace::Meta, "the next tenant's id is too large"))?;
@@ -79,6 +86,11 @@ impl Tables {
         if let Some(row) = reader.get(Keyspace::Meta, keys::SETTINGS)? {
             tables.settings = Arc::new(decode_settings(&row).map_err(|error| damaged(Keyspace::Meta, error))?);
         }
+        tables.digest = match reader.get(Keyspace::Meta, keys::DIGEST)? {
+            Some(row) => Digest::decode(&row).map_err(|error| damaged(Keyspace::Meta, error))?,
+            // Rows from before there was a digest: it follows from them.
+            None => Digest::of_rows(reader)?,
+        };
         tables.load_tenants(reader)?;
         tables.load_usage(reader)?;
         tables.load_expired(reader)?;
@@ -87,6 +99,14 @@ impl Tables {
             applied: load_applied(reader)?,
             membership: load_membership(reader)?,
         })
+    }
+
+    /// Notes what the state is after this entry, if members compare there.
+    pub(super) fn pass(&mut self, index: u64) {
+        if index.is_multiple_of(super::digest::CHECKPOINT_ENTRIES) {
+            let checkpoint = Checkpoint::of(self, index);
+            self.checkpoints.push(checkpoint);
+        }
     }
 
     fn load_tenants(&mut self, reader: &dyn Reader) -> Result<(), StoreError> {

@@ -117,6 +117,11 @@ impl Tenants {
         self.graves.insert(id, first_row);
     }
 
+    /// Where the rows of a deleted tenant begin.
+    pub(super) fn grave(&self, id: TenantId) -> Option<&[u8]> {
+        self.graves.get(&id).map(Vec::as_slice)
+    }
+
     pub(super) fn close_grave(&mut self, id: TenantId) {
         self.graves.remove(&id);
     }

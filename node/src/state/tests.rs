@@ -7,6 +7,7 @@ mod model;
 mod put;
 mod quota;
 mod scan;
+mod snapshot;
 mod tenants;
 mod ttl;
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 pub use scan::{Page, ScanLimits, ScanRange};
 
 use super::{
-    Applied, Record, Tenant, TenantId,
+    Applied, Checkpoint, Digest, Record, Tenant, TenantId,
     tables::{Tables, damaged},
 };
 use crate::storage::{Direction, KeyRange, Keyspace, Reader, Rows, StoreError, keys};
@@ -28,18 +28,66 @@ use crate::storage::{Direction, KeyRange, Keyspace, Reader, Rows, StoreError, ke
 /// The state at one moment.
 pub struct View {
     applied: Option<Applied>,
+    membership: Option<(Applied, Bytes)>,
     tables: Tables,
     reader: Arc<dyn Reader>,
 }
 
 impl View {
-    pub(super) fn new(applied: Option<Applied>, tables: Tables, reader: Arc<dyn Reader>) -> Self {
-        View { applied, tables, reader }
+    pub(super) fn new(applied: Option<Applied>, membership: Option<(Applied, Bytes)>, tables: Tables, reader: Arc<dyn Reader>) -> Self {
+        View {
+            applied,
+            membership,
+            tables,
+            reader,
+        }
     }
 
     /// The last entry that it contains.
     pub fn applied(&self) -> Option<Applied> {
         self.applied
+    }
+
+    /// The last membership that it contains, in raft's own encoding.
+    pub fn membership(&self) -> Option<(Applied, Bytes)> {
+        self.membership.clone()
+    }
+
+    /// The digest of its records and tenants, as it was kept while they were written.
+    pub fn digest(&self) -> Digest {
+        self.tables.digest
+    }
+
+    /// What the state was at fixed places of the log, oldest first, and what it is now; to be compared with another member's.
+    pub fn checkpoints(&self) -> Vec<Checkpoint> {
+        let mut checkpoints = self.tables.checkpoints.to_vec();
+        checkpoints.extend(self.applied.map(|applied| Checkpoint::of(&self.tables, applied.index)));
+        checkpoints
+    }
+
+    /// Reads every row and compares the digest of what is there with the digest that was kept. Blocks, for long.
+    ///
+    /// # Errors
+    /// [`StoreError::Digest`] when they differ, [`StoreError::Read`] when a row cannot be read.
+    pub fn scrub(&self) -> Result<(), StoreError> {
+        let found = Digest::of_rows(self.reader.as_ref())?;
+        self.compare(found)
+    }
+
+    pub(super) fn compare(&self, found: Digest) -> Result<(), StoreError> {
+        let kept = self.tables.digest;
+        if found == kept {
+            return Ok(());
+        }
+        Err(StoreError::Digest {
+            found: found.to_string(),
+            kept: kept.to_string(),
+        })
+    }
+
+    /// Every row of a keyspace, in the order of the keys. Blocks at each step.
+    pub fn rows(&self, keyspace: Keyspace) -> Rows {
+        self.reader.range(keyspace, KeyRange::ALL, Direction::Ascending)
     }
 
     /// The last revision that it contains.
@@ -228,6 +276,13 @@ impl Publisher {
         )
     }
 
+    pub(super) fn views(&self) -> Views {
+        Views {
+            latest: Arc::clone(&self.latest),
+            applied: self.applied.subscribe(),
+        }
+    }
+
     /// The view first, then the news of it: whoever is woken finds it.
     pub(super) fn publish(&self, view: View) {
         let index = view.applied.map(|applied| applied.index);
@@ -243,6 +298,7 @@ impl Drop for Publisher {
         let last = self.latest.load_full();
         self.latest.store(Arc::new(View {
             applied: last.applied,
+            membership: last.membership.clone(),
             tables: last.tables.clone(),
             reader: Arc::new(ClosedReader),
         }));

@@ -9,7 +9,7 @@ impl StoreError {
     /// Whether the rows cannot be trusted any more.
     pub fn is_damage(&self) -> bool {
         match self {
-            StoreError::Damaged { .. } => true,
+            StoreError::Damaged { .. } | StoreError::Digest { .. } | StoreError::BadPointer { .. } => true,
             StoreError::Open { source, .. } | StoreError::Read { source, .. } => engine(source),
             // A write or an fsync that failed says nothing about what was there.
             _ => false,

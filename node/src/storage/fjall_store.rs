@@ -5,13 +5,19 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
 
-use super::{Direction, KeyRange, Keyspace, NoReader, Reader, Row, Rows, Space, Store, StoreError, Write, row_cache::RowCache, space};
+use super::{
+    Direction, FjallStores, KeyRange, Keyspace, NoReader, Reader, Row, Rows, Space, Store, StoreError, Stores, Write, row_cache::RowCache,
+    space,
+};
 
 /// Beyond it a read goes to the files' pages. It is no bound on resident memory when values are large.
 const BLOCK_CACHE_BYTES: u64 = 16 << 20;
@@ -33,6 +39,7 @@ pub struct FjallStore {
     /// None while it is opened again, and after that has failed.
     opened: Option<Opened>,
     directory: PathBuf,
+    stores: Option<FjallStores>,
 }
 
 struct Opened {
@@ -54,14 +61,27 @@ impl FjallStore {
         let mut store = FjallStore {
             opened: Some(Opened::new(directory)?),
             directory: directory.to_owned(),
+            stores: None,
         };
         store.persist()?;
         Ok(store)
     }
 
+    /// As one of several sets.
+    pub(super) fn among(self, stores: FjallStores) -> Self {
+        FjallStore {
+            stores: Some(stores),
+            ..self
+        }
+    }
+
     /// The directory that it lives in.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    pub(super) fn tree(&self, keyspace: Keyspace) -> Result<&fjall::Keyspace, StoreError> {
+        Ok(self.opened()?.keyspaces.get(keyspace))
     }
 
     fn opened(&self) -> Result<&Opened, StoreError> {
@@ -82,7 +102,7 @@ impl Opened {
             .worker_threads(threads)
             .open()
             .map_err(failed)?;
-        let keyspaces = Arc::new(Keyspaces::open(&database).map_err(failed)?);
+        let keyspaces = Arc::new(Keyspaces::open(&database, directory).map_err(failed)?);
         Ok(Opened {
             database,
             keyspaces,
@@ -156,6 +176,35 @@ impl Store for FjallStore {
             .disk_space()
             .map_err(|source| StoreError::Read { keyspace: "all", source })
     }
+
+    fn stores(&self) -> Option<Arc<dyn Stores<Store = Self>>> {
+        let stores = self.stores.clone()?;
+        Some(Arc::new(stores))
+    }
+
+    fn retire(self) {
+        if let Some(opened) = &self.opened {
+            opened.keyspaces.home.retired.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The directory of a database. Retired, it is removed when nothing reads from it any more.
+struct Home {
+    directory: PathBuf,
+    retired: AtomicBool,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if !self.retired.load(Ordering::Acquire) {
+            return;
+        }
+        let directory = std::mem::take(&mut self.directory);
+        // The last reader may be on an async thread, and this takes a while. Left undone, the next start does it.
+        let removal = std::thread::Builder::new().name("remove-store".to_owned());
+        let _ = removal.spawn(move || drop(std::fs::remove_dir_all(directory)));
+    }
 }
 
 /// The handles, opened once.
@@ -165,10 +214,12 @@ struct Keyspaces {
     usage: fjall::Keyspace,
     records: fjall::Keyspace,
     ttl: fjall::Keyspace,
+    // Last, so that it goes when the files are closed.
+    home: Home,
 }
 
 impl Keyspaces {
-    fn open(database: &Database) -> Result<Self, fjall::Error> {
+    fn open(database: &Database, directory: &Path) -> Result<Self, fjall::Error> {
         let open = |keyspace: Keyspace| database.keyspace(keyspace.name(), || options(keyspace));
         Ok(Keyspaces {
             meta: open(Keyspace::Meta)?,
@@ -176,6 +227,10 @@ impl Keyspaces {
             usage: open(Keyspace::Usage)?,
             records: open(Keyspace::Records)?,
             ttl: open(Keyspace::Ttl)?,
+            home: Home {
+                directory: directory.to_owned(),
+                retired: AtomicBool::new(false),
+            },
         })
     }
 
@@ -245,9 +300,15 @@ impl Reader for FjallReader {
             return Box::new(std::iter::empty());
         }
         let rows = self.snapshot.range(self.keyspaces.get(keyspace), (range.start, range.end));
+        // The rows may outlive their reader, and the files must outlive the rows.
+        let open = Arc::clone(&self.keyspaces);
+        let row = move |guard| {
+            let _open = &open;
+            row(keyspace, guard)
+        };
         match direction {
-            Direction::Ascending => Box::new(rows.map(move |guard| row(keyspace, guard))),
-            Direction::Descending => Box::new(rows.rev().map(move |guard| row(keyspace, guard))),
+            Direction::Ascending => Box::new(rows.map(row)),
+            Direction::Descending => Box::new(rows.rev().map(row)),
         }
     }
 }

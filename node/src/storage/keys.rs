@@ -11,6 +11,7 @@
 //!           "next_tenant"                                   the id that the next tenant takes
 //!           "ttl_cursor"                                    a key of keyspace ttl: no row lies before it
 //!           "settings"                                      settings and the revision that they took
+//!           "digest"                                        the sum of the hashes of all records and tenants
 //! tenants   'c' tenant:u32                                  name, state, configuration
 //!           'g' tenant:u32                                  deleted, rows left: a key of keyspace records, no row lies before it
 //! usage     tenant:u32                                      bytes and rows, expired ones that no sweep has met included
@@ -39,6 +40,8 @@ pub const NEXT_TENANT: &[u8] = b"next_tenant";
 pub const TTL_CURSOR: &[u8] = b"ttl_cursor";
 /// `meta`: the shard's settings.
 pub const SETTINGS: &[u8] = b"settings";
+/// `meta`: the digest of records and tenants.
+pub const DIGEST: &[u8] = b"digest";
 
 const TENANT_CONFIG: u8 = b'c';
 const TENANT_GRAVE: u8 = b'g';

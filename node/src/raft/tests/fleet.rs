@@ -15,9 +15,9 @@ use crate::{
     cluster_id::ClusterId,
     log::{Directory, Options, Wal},
     peer::{Transport, TransportSettings},
-    raft::{Group, GroupSettings, ProposeError, ReadPoint},
+    raft::{Group, GroupSettings, ProposeError, ReadPoint, StartError},
     state::{Command, Condition, Kind, Machine, PutMode, Response, TenantId, Ttl, View},
-    storage::FjallStore,
+    storage::FjallStores,
     tls::{Identity, Role, TlsDirectory, issue::Authority},
 };
 
@@ -155,7 +155,16 @@ impl Fleet {
         write_certificates(&self.directory.path().join(name), &self.authority, identity)
     }
 
+    /// Where a member's files are.
+    pub(super) fn home(&self, at: usize) -> PathBuf {
+        self.directory.path().join(format!("member-{at}"))
+    }
+
     pub(super) async fn start(&mut self, at: usize) {
+        self.try_start(at).await.unwrap();
+    }
+
+    pub(super) async fn try_start(&mut self, at: usize) -> Result<(), StartError> {
         let certificates = self.certificates(
             &format!("tls-{at}"),
             Identity {
@@ -163,7 +172,7 @@ impl Fleet {
                 role: Role::Member,
             },
         );
-        let home = self.directory.path().join(format!("member-{at}"));
+        let home = self.home(at);
         std::fs::create_dir_all(&home).unwrap();
         let seat = &mut self.seats[at];
         let settings = TransportSettings {
@@ -178,15 +187,14 @@ impl Fleet {
         let opened = tokio::task::spawn_blocking(move || {
             let directory = Directory::open(&home.join("raft")).unwrap();
             let wal = Wal::open_on(Arc::new(Gated { gate, directory }), Options::default()).unwrap();
-            let (machine, views) = Machine::open(FjallStore::open(&home.join("sm")).unwrap()).unwrap();
+            let (machine, views) = Machine::open(FjallStores::open(&home.join("sm")).unwrap()).unwrap();
             (wal, machine, views)
         });
         let (wal, machine, views) = opened.await.unwrap();
         let settings = settings_of(seat.id, &seat.name, &seat.address);
-        let group = Group::start(settings, wal.clone(), machine, views, transport.clone())
-            .await
-            .unwrap();
+        let group = Group::start(settings, wal.clone(), machine, views, transport.clone()).await?;
         seat.running = Some(Running { group, transport, wal });
+        Ok(())
     }
 
     /// Cuts a member off and stops it, as a crash looks to the others.

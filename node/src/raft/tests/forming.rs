@@ -10,7 +10,7 @@ use crate::{
     peer::{Transport, TransportSettings},
     raft::{Group, InitializeError, ProposeError, StartError},
     state::{Machine, Ttl},
-    storage::FjallStore,
+    storage::FjallStores,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,7 +95,7 @@ async fn all_members_come_back_from_their_disks() {
 async fn one_member_alone_serves_and_sweeps() {
     let directory = tempfile::tempdir().unwrap();
     let wal = Wal::open(&directory.path().join("raft"), Options::default()).unwrap();
-    let (machine, views) = Machine::open(FjallStore::open(&directory.path().join("sm")).unwrap()).unwrap();
+    let (machine, views) = Machine::open(FjallStores::open(&directory.path().join("sm")).unwrap()).unwrap();
     let transport = Transport::alone(TransportSettings {
         cluster: CLUSTER,
         id: 9,
@@ -155,7 +155,7 @@ async fn one_member_alone_serves_and_sweeps() {
 async fn impossible_timing_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let wal = Wal::open(&directory.path().join("raft"), Options::default()).unwrap();
-    let (machine, views) = Machine::open(FjallStore::open(&directory.path().join("sm")).unwrap()).unwrap();
+    let (machine, views) = Machine::open(FjallStores::open(&directory.path().join("sm")).unwrap()).unwrap();
     let transport = Transport::alone(TransportSettings {
         cluster: CLUSTER,
         id: 9,

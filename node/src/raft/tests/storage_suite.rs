@@ -1,6 +1,4 @@
-//! openraft's own suite for storage, on the write-ahead log and the state machine. Not run: what needs a snapshot, which this version has
-//! not: its three snapshot tests, and six that start from a log that was purged or is behind the state machine (`hand_over` in `apply`
-//! sees to it that it never is).
+//! openraft's own suite for storage, on the write-ahead log and the state machine: all of it.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -17,7 +15,7 @@ use crate::{
         types::{Entry, Payload, Types, log_id},
     },
     state::Machine,
-    storage::FjallStore,
+    storage::{FjallStore, FjallStores},
 };
 
 struct Builder;
@@ -26,10 +24,10 @@ impl openraft::testing::log::StoreBuilder<Types, LogStore, StateMachine, TempDir
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<Types>> {
         let directory = tempfile::tempdir().unwrap();
         let wal = Wal::open(&directory.path().join("raft"), Options::default()).unwrap();
-        let (machine, _) = Machine::open(FjallStore::open(&directory.path().join("sm")).unwrap()).unwrap();
+        let (machine, _) = Machine::open(FjallStores::open(&directory.path().join("sm")).unwrap()).unwrap();
         // The suite applies entries that it never appends.
         let durable = watch::Sender::new(Durable::Below(u64::MAX)).subscribe();
-        let (machine, _) = apply::start(machine, durable, Arc::default()).unwrap();
+        let (machine, _) = apply::start(machine, durable, Arc::default(), |_| {}).unwrap();
         Ok((directory, LogStore::new(wal), machine))
     }
 }
@@ -40,7 +38,7 @@ async fn nothing_is_applied_before_it_is_durable_here() {
     let directory = tempfile::tempdir().unwrap();
     let (machine, views) = Machine::open(FjallStore::open(directory.path()).unwrap()).unwrap();
     let durable = watch::Sender::new(Durable::Below(1));
-    let (mut machine, _) = apply::start(machine, durable.subscribe(), Arc::default()).unwrap();
+    let (mut machine, _) = apply::start(machine, durable.subscribe(), Arc::default(), |_| {}).unwrap();
     let blank = |index| {
         Ok((
             Entry {
@@ -118,4 +116,17 @@ suite! {
     append_to_log
     apply_single
     apply_multiple
+    get_initial_state_membership_from_empty_log_and_sm
+    get_initial_state_membership_from_sm_inlog_is_smaller
+    get_initial_state_membership_from_log_insm_is_smaller
+    get_initial_state_last_log_lt_sm
+    get_initial_state_log_ids
+    get_initial_state_re_apply_committed
+    snapshot_meta
+    snapshot_meta_optional
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transfer_snapshot() -> io::Result<()> {
+    Storage::transfer_snapshot(&Builder).await
 }

@@ -278,7 +278,7 @@ fn a_directory_in_use_is_refused_by_its_name() {
     FjallStore::open(directory.path()).unwrap();
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     for item in std::fs::read_dir(from).unwrap() {
         let item = item.unwrap();
         let target = to.join(item.file_name());

@@ -33,12 +33,11 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 use kvfleet_api::admin::{MemberAddress, Role};
 use openraft::errors::{InitializeError as RaftInitializeError, RaftError};
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 pub use error::{InitializeError, ProposeError, ReadError, StartError, TransferError};
 pub use fitness::Stall;
@@ -59,8 +58,9 @@ use self::{
 use crate::{
     log::Wal,
     peer::{PeerAddress, Transport},
+    runtime,
     state::{Machine, Views},
-    storage::{FjallStore, StoreError},
+    storage::{Store, StoreError},
 };
 
 /// A member that is further behind than this many entries is not ready.
@@ -104,7 +104,7 @@ impl Group {
     pub async fn start(
         settings: GroupSettings,
         wal: Wal,
-        machine: Machine<FjallStore>,
+        machine: Machine<impl Store>,
         views: Views,
         transport: Transport,
     ) -> Result<Self, StartError> {
@@ -146,13 +146,13 @@ impl Group {
         });
         inner.status.send_replace(inner.read_status());
         let tasks = [
-            tokio::spawn(Arc::clone(&inner).watch_metrics()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).watch_recovery()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).ask_for_reads(waiting)).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).lead()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).watch_fitness()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).watch_metrics()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).watch_recovery()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).ask_for_reads(waiting)).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).lead()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).watch_fitness()).abort_handle(),
         ];
         inner.tasks().extend(tasks);
         inner.transport.set_service(Some(Arc::new(serve::Served::new(Arc::clone(&inner)))));

@@ -11,11 +11,7 @@
 mod progress;
 mod space;
 
-use std::{
-    io,
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
@@ -23,7 +19,7 @@ use openraft::{
     OptionalSend,
     storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     encoding,
@@ -31,6 +27,7 @@ use super::{
     types::{self, Committed, Entry, LogId, Member, Payload, StoredMembership, Types},
 };
 use crate::{
+    runtime,
     state::{Applied, Body, Input, Machine, Proposal, Response},
     storage::{Store, StoreError},
 };
@@ -48,7 +45,7 @@ pub(super) struct StateMachine {
     applied: Option<LogId>,
     membership: StoredMembership,
     durable: watch::Receiver<Durable>,
-    batches: mpsc::Sender<Batch>,
+    batches: mpsc::UnboundedSender<Batch>,
 }
 
 /// Entries to apply, and who waits for their answers.
@@ -77,11 +74,9 @@ pub(super) fn start<S: Store>(
             StoredMembership::new(Some(types::log_id(at.term, at.index)), membership)
         }
     };
-    let (batches, waiting) = mpsc::channel();
+    let (batches, waiting) = mpsc::unbounded_channel();
     let (end, ended) = oneshot::channel();
-    thread::Builder::new()
-        .name("apply".to_owned())
-        .spawn(move || drop(end.send(run(machine, &waiting, &progress))))?;
+    runtime::thread("apply", async move { drop(end.send(run(machine, waiting, &progress).await)) })?;
     Ok((
         StateMachine {
             applied,
@@ -93,9 +88,13 @@ pub(super) fn start<S: Store>(
     ))
 }
 
-fn run<S: Store>(mut machine: Machine<S>, waiting: &mpsc::Receiver<Batch>, progress: &Progress) -> Result<(), StoreError> {
+async fn run<S: Store>(
+    mut machine: Machine<S>,
+    mut waiting: mpsc::UnboundedReceiver<Batch>,
+    progress: &Progress,
+) -> Result<(), StoreError> {
     let mut patience = Patience::NEW;
-    while let Ok(Batch { entries, done }) = waiting.recv() {
+    while let Some(Batch { entries, done }) = waiting.recv().await {
         let outcome = space::apply(&mut machine, &entries, progress, &mut patience);
         let failed = outcome.is_err();
         // openraft has stopped listening only when it is closing down.
@@ -108,7 +107,7 @@ fn run<S: Store>(mut machine: Machine<S>, waiting: &mpsc::Receiver<Batch>, progr
     machine.persist()
 }
 
-fn input(entry: &Entry) -> io::Result<Input> {
+pub(super) fn input(entry: &Entry) -> io::Result<Input> {
     let Entry { log_id, payload } = entry;
     let id = Applied {
         term: log_id.leader_id.term,

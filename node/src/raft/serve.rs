@@ -12,7 +12,10 @@ use super::{
     encoding::{self, Answered, AppendCall, ForwardCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable},
     types::{Raft, Types},
 };
-use crate::peer::{Method, Refusal, Reply, Request, Service};
+use crate::{
+    peer::{Method, Refusal, Reply, Request, Service},
+    runtime,
+};
 
 /// How many appends of a stream may wait for openraft.
 const APPENDS: usize = 64;
@@ -31,7 +34,7 @@ impl Served {
 impl Service for Served {
     fn serve(&self, request: Request, reply: Reply) {
         let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
+        runtime::spawn(async move {
             match answer(&inner, request).await {
                 Ok(Some(body)) => reply.send(body),
                 // openraft is closing down. What it made of the call is not known.
@@ -45,7 +48,7 @@ impl Service for Served {
     }
 
     fn appends(&self, requests: mpsc::Receiver<(Request, Reply)>) {
-        tokio::spawn(take_appends(Arc::clone(&self.inner), requests));
+        runtime::spawn(take_appends(Arc::clone(&self.inner), requests));
     }
 
     fn is_blank(&self) -> bool {
@@ -162,7 +165,7 @@ impl AppendStream {
     fn start(inner: &Arc<Inner>, number: u64) -> Self {
         let (requests, given) = mpsc::channel(APPENDS);
         let (replies, waiting) = mpsc::unbounded_channel();
-        tokio::spawn(answer_appends(Arc::clone(inner), given, waiting));
+        runtime::spawn(answer_appends(Arc::clone(inner), given, waiting));
         AppendStream { number, requests, replies }
     }
 

@@ -9,5 +9,7 @@ mod gate;
 mod losing;
 mod reading;
 mod refusing;
+#[cfg(tokio_unstable)]
+pub(super) mod simulation;
 mod storage_suite;
 mod transferring;

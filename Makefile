@@ -70,6 +70,11 @@ test-faults: ## the whole proof with real processes: 100 histories, 100 frozen l
 	cargo build --locked --quiet --release -p kvfleet-node --bin kvnode
 	KVNODE_BIN=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/kvnode KVFLEET_HISTORIES=100 KVFLEET_FREEZES=100 KVFLEET_GAPS=50 KVFLEET_CUTS=200 KVFLEET_CORRUPTIONS=200 $(FAULTS)
 
+# tokio's scheduling can be seeded under this cfg alone, so the simulation has a build of its own.
+.PHONY: test-simulation
+test-simulation: ## clusters on a simulated machine: SEEDS=2000 tries that many (60), SEED=7 replays one
+	RUSTFLAGS='--cfg tokio_unstable' CARGO_PROFILE_DEV_OPT_LEVEL=1 cargo test --locked --quiet -p kvfleet-node --lib --target-dir $${CARGO_TARGET_DIR:-target}/simulation simulation -- --nocapture
+
 .PHONY: probe
 probe:
 	@images/build probe

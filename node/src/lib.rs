@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod peer;
 pub mod problem;
 pub mod raft;
+mod runtime;
 pub mod standalone;
 pub mod state;
 pub mod storage;

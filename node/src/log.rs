@@ -41,6 +41,9 @@ mod segment;
 mod spares;
 mod state;
 mod table;
+#[cfg(all(test, tokio_unstable))]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod task;
 mod wal;
 mod writer;
 
@@ -48,6 +51,8 @@ mod writer;
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests;
 
+#[cfg(all(test, tokio_unstable))]
+pub(crate) use disk::fake;
 pub use disk::{Directory, Disk, File};
 pub use entry::{Entry, LogId, Vote};
 pub use error::OpenError;

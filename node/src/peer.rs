@@ -20,6 +20,9 @@ mod link;
 mod listener;
 mod rooms;
 mod session;
+#[cfg(all(test, tokio_unstable))]
+pub(crate) mod simulated;
+mod tls_dialer;
 mod transport;
 
 pub use clock::Clock;

@@ -40,7 +40,6 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 use kvfleet_api::admin::{MemberAddress, Role};
@@ -48,7 +47,7 @@ use openraft::{
     async_runtime::watch::WatchReceiver as _,
     errors::{InitializeError as RaftInitializeError, RaftError},
 };
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 pub use error::{InitializeError, NotEverywhere, ProposeError, ReadError, StartError, TransferError};
 pub use fitness::Stall;
@@ -73,8 +72,9 @@ use self::{
 use crate::{
     log::Wal,
     peer::{PeerAddress, Transport},
+    runtime,
     state::{Machine, Views, snapshot::Origin},
-    storage::{FjallStore, StoreError},
+    storage::{Store, StoreError},
 };
 
 /// A member that is further behind than this many entries is not ready.
@@ -124,7 +124,7 @@ impl Group {
     pub async fn start(
         settings: GroupSettings,
         wal: Wal,
-        machine: Machine<FjallStore>,
+        machine: Machine<impl Store>,
         views: Views,
         transport: Transport,
     ) -> Result<Self, StartError> {
@@ -192,18 +192,18 @@ impl Group {
         });
         inner.status.send_replace(inner.read_status());
         let tasks = [
-            tokio::spawn(Arc::clone(&inner).watch_metrics()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).watch_recovery()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Quorum, linearizable)).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Lease, leased)).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).lead()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).watch_fitness()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).keep_log_short()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).compare_checkpoints()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).scrub_now_and_then()).abort_handle(),
-            tokio::spawn(Arc::clone(&inner).stop_when_damaged()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).watch_metrics()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).watch_recovery()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Quorum, linearizable)).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Lease, leased)).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).lead()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).watch_fitness()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).keep_log_short()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).compare_checkpoints()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).scrub_now_and_then()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).stop_when_damaged()).abort_handle(),
         ];
         inner.tasks().extend(tasks);
         inner.transport.set_service(Some(Arc::new(serve::Served::new(Arc::clone(&inner)))));

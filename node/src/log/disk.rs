@@ -13,7 +13,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-pub(super) mod fake;
+pub(crate) mod fake;
 
 /// An open file. All positions are absolute; there is no cursor.
 pub trait File: Send + Sync {

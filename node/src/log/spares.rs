@@ -49,6 +49,7 @@ pub(super) fn prepare(disk: &dyn Disk, number: u64, capacity: u64) -> io::Result
 /// The supply of spares, and its thread.
 pub(super) struct Spares {
     shared: Arc<Shared>,
+    /// None in the simulation, whose one thread asks and works.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -78,14 +79,15 @@ struct Retired {
 }
 
 impl Spares {
-    /// Starts the thread. `on_error` receives what is not a full disk; that one is met again, by the writer, when a segment is due.
-    pub(super) fn start(
+    /// A supply with what was `found`. `on_error` receives what is not a full disk; that one is met again, by the writer, when a segment
+    /// is due.
+    pub(super) fn new(
         disk: Arc<dyn Disk>,
         segment_bytes: u64,
         keep: usize,
         found: Vec<(u64, Arc<dyn File>)>,
         on_error: Box<dyn Fn(io::Error) + Send + Sync>,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let next = found.iter().map(|(number, _)| number + 1).max().unwrap_or(1);
         let ready = found
             .into_iter()
@@ -105,14 +107,29 @@ impl Spares {
             wake: Condvar::new(),
             on_error,
         });
-        let worker = Arc::clone(&shared);
+        Self { shared, thread: None }
+    }
+
+    /// Gives the slow part a thread of its own.
+    pub(super) fn start_thread(&mut self) -> io::Result<()> {
+        let worker = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new()
             .name("log-segments".to_owned())
             .spawn(move || worker.run())?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        self.thread = Some(thread);
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if self.thread.is_some() {
+            self.shared.wake.notify_one();
+        } else {
+            loop {
+                let next = self.shared.next_work(&mut self.shared.lock());
+                let Some(retired) = next else { return };
+                self.shared.work(retired);
+            }
+        }
     }
 
     /// Takes a ready spare with room for `capacity` bytes.
@@ -127,7 +144,7 @@ impl Spares {
     /// Asks for one more, unless one is ready.
     pub(super) fn want(&self) {
         self.shared.lock().wanted = true;
-        self.shared.wake.notify_one();
+        self.wake();
     }
 
     /// Zeroes a file of `capacity` bytes now, on the calling thread.
@@ -138,7 +155,7 @@ impl Spares {
     /// Hands over a purged segment.
     pub(super) fn retire(&self, sequence: u64, capacity: u64, file: Option<Arc<dyn File>>) {
         self.shared.lock().retired.push(Retired { sequence, capacity, file });
-        self.shared.wake.notify_one();
+        self.wake();
     }
 
     /// Finishes what was retired and ends the thread.
@@ -166,31 +183,38 @@ impl Shared {
         loop {
             let mut work = self.lock();
             let retired = loop {
-                if !work.retired.is_empty() {
-                    break std::mem::take(&mut work.retired);
+                if let Some(retired) = self.next_work(&mut work) {
+                    break retired;
                 }
                 if work.closing {
                     return;
                 }
-                if work.wanted {
-                    work.wanted = false;
-                    if work.ready.is_empty() {
-                        break Vec::new();
-                    }
-                }
                 work = self.wake.wait(work).expect("nothing panics while it holds this lock");
             };
             drop(work);
-            let outcome = if retired.is_empty() {
-                self.prepare()
-            } else {
-                self.recycle(retired)
-            };
-            match outcome {
-                Ok(()) => {}
-                Err(error) if is_full(&error) => tracing::warn!(%error, "no space to prepare the log's next segment"),
-                Err(error) => (self.on_error)(error),
-            }
+            self.work(retired);
+        }
+    }
+
+    /// Segments to recycle; none of them means that one is to be prepared.
+    fn next_work(&self, work: &mut Work) -> Option<Vec<Retired>> {
+        if !work.retired.is_empty() {
+            return Some(std::mem::take(&mut work.retired));
+        }
+        let wanted = std::mem::take(&mut work.wanted) && !work.closing;
+        (wanted && work.ready.is_empty()).then(Vec::new)
+    }
+
+    fn work(&self, retired: Vec<Retired>) {
+        let outcome = if retired.is_empty() {
+            self.prepare()
+        } else {
+            self.recycle(retired)
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(error) if is_full(&error) => tracing::warn!(%error, "no space to prepare the log's next segment"),
+            Err(error) => (self.on_error)(error),
         }
     }
 

@@ -118,6 +118,9 @@ pub(super) struct State {
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) wake: Condvar,
+    /// The same for a writer that is a task.
+    #[cfg(test)]
+    pub(super) stirred: tokio::sync::Notify,
     pub(super) counters: Counters,
     pub(super) salt: Salt,
     pub(super) options: Options,
@@ -128,6 +131,8 @@ impl Shared {
         Self {
             state: Mutex::new(state),
             wake: Condvar::new(),
+            #[cfg(test)]
+            stirred: tokio::sync::Notify::new(),
             counters: Counters::new(),
             salt,
             options,
@@ -136,6 +141,13 @@ impl Shared {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// Tells the writer that something has changed.
+    pub(super) fn wake_writer(&self) {
+        self.wake.notify_one();
+        #[cfg(test)]
+        self.stirred.notify_one();
     }
 }
 

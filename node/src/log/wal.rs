@@ -57,6 +57,16 @@ impl Wal {
     /// # Errors
     /// As [`Wal::open`].
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Self, OpenError> {
+        let (wal, writer) = Self::recover_on(disk, options)?;
+        wal.start_threads(writer).map_err(|source| OpenError::Io {
+            action: "start a thread for the log in",
+            file: wal.inner.disk.describe(""),
+            source,
+        })?;
+        Ok(wal)
+    }
+
+    pub(super) fn recover_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Writer), OpenError> {
         options.validate()?;
         let failed = |action| {
             let disk = Arc::clone(&disk);
@@ -74,15 +84,20 @@ impl Wal {
             None => create(disk.as_ref(), &options).map_err(failed("create the log in"))?,
         };
         let spares = repair::collect_spares(disk.as_ref(), options.segment_bytes, options.spare_segments).map_err(failed("clean up"))?;
-        Self::start(disk, options, found, spares)
+        Ok(Self::over(disk, options, found, spares))
     }
 
-    fn start(disk: Arc<dyn Disk>, options: Options, found: Recovered, spares: Vec<(u64, Arc<dyn File>)>) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Io {
-            action: "start a thread for the log in",
-            file: disk.describe(""),
-            source,
-        };
+    fn start_threads(&self, mut writer: Writer) -> io::Result<()> {
+        writer.spares.start_thread()?;
+        let thread = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || writer.run())?;
+        *self.inner.writer.lock().expect("nothing panics while it holds this lock") = Some(thread);
+        Ok(())
+    }
+
+    /// The log and its writer, which does not run yet.
+    fn over(disk: Arc<dyn Disk>, options: Options, found: Recovered, spares: Vec<(u64, Arc<dyn File>)>) -> (Self, Writer) {
         let Recovered {
             standing,
             group,
@@ -127,7 +142,7 @@ impl Wal {
                 spare_segments,
                 ..
             } = shared.options;
-            Spares::start(Arc::clone(&disk), segment_bytes, spare_segments, spares, Box::new(on_error)).map_err(failed)?
+            Spares::new(Arc::clone(&disk), segment_bytes, spare_segments, spares, Box::new(on_error))
         };
         let writer = Writer {
             shared: Arc::clone(&shared),
@@ -147,17 +162,12 @@ impl Wal {
             unflushed: false,
             buffer: Group::default(),
         };
-        let thread = std::thread::Builder::new()
-            .name("log-writer".to_owned())
-            .spawn(move || writer.run())
-            .map_err(failed)?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                shared,
-                disk,
-                writer: Mutex::new(Some(thread)),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            shared,
+            disk,
+            writer: Mutex::new(None),
+        });
+        (Self { inner }, writer)
     }
 
     /// Appends entries that follow the last one. They can be read as soon as this returns; `done` runs once they are durable.
@@ -174,7 +184,7 @@ impl Wal {
     /// crash [`Wal::committed`] may be older than the last one saved.
     pub fn save_committed(&self, committed: Option<LogId>) {
         self.inner.shared.lock().standing.committed = committed;
-        self.inner.shared.wake.notify_one();
+        self.inner.shared.wake_writer();
     }
 
     /// Voids the entries after `last_kept` (`None`: all). Readers no longer see them when this returns.
@@ -191,7 +201,7 @@ impl Wal {
     fn request(&self, done: Done, queue: impl FnOnce(&mut State, Done) -> Result<(), (Done, io::Error)>) {
         let outcome = queue(&mut self.inner.shared.lock(), done);
         match outcome {
-            Ok(()) => self.inner.shared.wake.notify_one(),
+            Ok(()) => self.inner.shared.wake_writer(),
             // Outside the lock: the callback may call back.
             Err((done, error)) => done(Err(error)),
         }
@@ -319,7 +329,7 @@ impl Inner {
                 state.phase = Phase::Closing;
             }
         }
-        self.shared.wake.notify_one();
+        self.shared.wake_writer();
         let thread = self.writer.lock().expect("nothing panics while it holds this lock").take();
         // A callback may hold the last handle; then this is the writer, which ends by itself.
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
@@ -357,7 +367,7 @@ fn fail(shared: &Shared, error: io::Error) {
     for request in waiting {
         (request.into_done())(Err(io::Error::new(error.kind(), error.to_string())));
     }
-    shared.wake.notify_one();
+    shared.wake_writer();
     (shared.options.on_fatal)(error);
 }
 

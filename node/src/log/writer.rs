@@ -57,7 +57,7 @@ pub(super) struct Writer {
 }
 
 /// What to do next.
-enum Work {
+pub(super) enum Work {
     Write(VecDeque<Request>),
     Flush,
     Close,
@@ -66,7 +66,7 @@ enum Work {
 }
 
 /// Why the writer ends before it is asked to.
-enum Stop {
+pub(super) enum Stop {
     /// A write or a flush failed: what the page cache holds can't be trusted.
     Fatal(io::Error),
     /// The log was closed while it waited for disk space.
@@ -89,6 +89,11 @@ impl Writer {
     pub(super) fn run(mut self) {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.work()));
         let stop = outcome.unwrap_or_else(|_| Err(Stop::Fatal(io::Error::other("the log's writer thread panicked"))));
+        self.end(stop);
+    }
+
+    /// Closes the log, and refuses what still waits.
+    pub(super) fn end(mut self, stop: Result<(), Stop>) {
         let waiting = {
             let mut state = self.shared.lock();
             match &stop {
@@ -118,19 +123,7 @@ impl Writer {
         self.ask_ahead();
         loop {
             match self.next() {
-                Work::Write(mut requests) => {
-                    while !requests.is_empty() {
-                        let pending = self.assemble(&mut requests);
-                        if let Err(stop) = self.commit(pending) {
-                            // The rest goes back, so that it is refused like everything else in the queue.
-                            let mut state = self.shared.lock();
-                            while let Some(request) = requests.pop_back() {
-                                state.queue.push_front(request);
-                            }
-                            return Err(stop);
-                        }
-                    }
-                }
+                Work::Write(requests) => self.write_all(requests)?,
                 Work::Flush => self.flush()?,
                 Work::Close => return self.flush(),
                 Work::Abandon => return Ok(()),
@@ -138,21 +131,31 @@ impl Writer {
         }
     }
 
+    pub(super) fn write_all(&mut self, mut requests: VecDeque<Request>) -> Result<(), Stop> {
+        while !requests.is_empty() {
+            let pending = self.assemble(&mut requests);
+            if let Err(stop) = self.commit(pending) {
+                // The rest goes back, so that it is refused like everything else in the queue.
+                let mut state = self.shared.lock();
+                while let Some(request) = requests.pop_back() {
+                    state.queue.push_front(request);
+                }
+                return Err(stop);
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for requests, or for the moment when idling has lasted long enough to flush what rides along.
     fn next(&self) -> Work {
         let mut state = self.shared.lock();
         let mut flush_at = None;
         loop {
-            if !state.queue.is_empty() {
-                return Work::Write(self.drain(&mut state));
-            }
-            match state.phase {
-                Phase::Running => {}
-                Phase::Closing => return Work::Close,
-                Phase::Closed | Phase::Failed { .. } => return Work::Abandon,
+            if let Some(work) = self.waiting_work(&mut state) {
+                return work;
             }
             let lock_reason = "nothing panics while it holds this lock";
-            if !self.unflushed && self.commit_to_write(state.standing.committed).is_none() {
+            if !self.has_riders(&state) {
                 state = self.shared.wake.wait(state).expect(lock_reason);
                 continue;
             }
@@ -163,6 +166,23 @@ impl Writer {
             }
             state = self.shared.wake.wait_timeout(state, left).expect(lock_reason).0;
         }
+    }
+
+    /// What can be done at once.
+    pub(super) fn waiting_work(&self, state: &mut State) -> Option<Work> {
+        if !state.queue.is_empty() {
+            return Some(Work::Write(self.drain(state)));
+        }
+        match state.phase {
+            Phase::Running => None,
+            Phase::Closing => Some(Work::Close),
+            Phase::Closed | Phase::Failed { .. } => Some(Work::Abandon),
+        }
+    }
+
+    /// Whether something rides along that is flushed by itself when the log is idle.
+    pub(super) fn has_riders(&self, state: &State) -> bool {
+        self.unflushed || self.commit_to_write(state.standing.committed).is_some()
     }
 
     fn drain(&self, state: &mut State) -> VecDeque<Request> {
@@ -350,7 +370,7 @@ impl Writer {
     }
 
     /// Flushes what rode along: the last mark, and the commit index.
-    fn flush(&mut self) -> Result<(), Stop> {
+    pub(super) fn flush(&mut self) -> Result<(), Stop> {
         let committed = self.commit_to_write(self.shared.lock().standing.committed);
         match committed {
             Some(committed) => {

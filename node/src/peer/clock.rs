@@ -11,8 +11,12 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
+
+use tokio::time::Instant;
+
+use crate::runtime;
 
 /// A clock heard longer ago than this no longer counts: its member may be gone, and its machine may have drifted.
 const FRESH: Duration = Duration::from_secs(30);
@@ -59,8 +63,7 @@ impl Clock {
 
     /// The machine's clock, Unix milliseconds.
     fn wall_ms(&self) -> u64 {
-        // A clock before 1970 counts as 1970: the others' clocks decide then.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
+        let now = runtime::wall_ms();
         #[cfg(test)]
         let now = now.saturating_add_signed(self.offset_ms.load(Ordering::Relaxed));
         now

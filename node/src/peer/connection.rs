@@ -28,7 +28,7 @@ use super::{
     frame::{self, HEADER_BYTES, Header, Kind, MAX_FRAME_BYTES, Method},
     link::Lane,
 };
-use crate::cluster_id::ClusterId;
+use crate::{cluster_id::ClusterId, runtime};
 
 /// Frames that wait are written together up to this many bytes.
 const WRITE_BYTES: usize = 256 << 10;
@@ -122,7 +122,7 @@ impl Connection {
         let (reader, writer) = tokio::io::split(stream);
         let (pings, pinged) = mpsc::channel(1);
         let shared = Arc::clone(&waiters);
-        tokio::spawn(async move {
+        runtime::spawn(async move {
             // Both ends in one task: when one side of the connection is over, so is the other.
             let reason = tokio::select! {
                 reason = receive(reader, ends, lane, &carried, &shared, pings) => reason,
@@ -133,7 +133,10 @@ impl Connection {
                 waiters.ended = Some(reason.clone());
                 std::mem::take(&mut waiters.answers)
             };
-            for answer in answers.into_values() {
+            // In the order of the requests: a hash map's would differ from run to run.
+            let mut answers: Vec<_> = answers.into_iter().collect();
+            answers.sort_unstable_by_key(|(request, _)| *request);
+            for (_, answer) in answers {
                 // A waiter that has gone needs no answer.
                 let _ = answer.send(Err(broken(ends.target, &reason)));
             }

@@ -12,14 +12,16 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{net::TcpStream, time::Instant};
-use tokio_rustls::TlsConnector;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
 use super::{
     carried::Carried,
     connection::{Connection, Ends},
 };
+use crate::runtime;
 
 /// How long connecting and the handshake may take.
 const DIAL_LIMIT: Duration = Duration::from_secs(2);
@@ -29,7 +31,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
 
 /// Which of the connections to a member a request takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
     /// Log entries, in order.
     Log,
@@ -61,7 +63,27 @@ pub struct PeerAddress {
     pub address: String,
 }
 
-type Dialed = Result<Arc<Connection>, String>;
+pub(super) type Dialed = Result<Arc<Connection>, String>;
+
+/// How a connection is made: with mutual TLS over TCP, but for the simulation.
+pub(super) trait Dialer: Send + Sync {
+    /// Connects to `host:port`, makes sure that a member of the cluster answers, and [starts](Caller::start) the connection.
+    fn dial(&self, address: String, caller: Caller) -> BoxFuture<'static, Dialed>;
+}
+
+/// Who dials.
+pub(super) struct Caller {
+    ends: Ends,
+    lane: Lane,
+    carried: Arc<Carried>,
+}
+
+impl Caller {
+    /// Runs a connection over `stream`, which has been authenticated.
+    pub(super) fn start(self, stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Arc<Connection> {
+        Arc::new(Connection::start(stream, self.ends, self.lane, self.carried))
+    }
+}
 
 enum Slot {
     Idle,
@@ -100,11 +122,11 @@ impl Link {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An open connection, dialed with `tls` if there is none.
+    /// An open connection, dialed if there is none.
     ///
     /// # Errors
     /// Why there is none. Nothing was sent.
-    pub(super) async fn connection(self: &Arc<Self>, tls: impl FnOnce() -> Arc<ClientConfig>) -> Dialed {
+    pub(super) async fn connection(self: &Arc<Self>, dialer: &dyn Dialer) -> Dialed {
         let dialing = {
             let mut slot = self.slot();
             match &*slot {
@@ -112,7 +134,7 @@ impl Link {
                 Slot::Paused { until, reason } if Instant::now() < *until => return Err(reason.clone()),
                 Slot::Dialing(dialing) => dialing.clone(),
                 Slot::Idle | Slot::Open(_) | Slot::Paused { .. } => {
-                    let dialing = self.dial(tls());
+                    let dialing = self.dial(dialer);
                     *slot = Slot::Dialing(dialing.clone());
                     dialing
                 }
@@ -121,10 +143,16 @@ impl Link {
         dialing.await
     }
 
-    fn dial(self: &Arc<Self>, tls: Arc<ClientConfig>) -> Shared<BoxFuture<'static, Dialed>> {
+    fn dial(self: &Arc<Self>, dialer: &dyn Dialer) -> Shared<BoxFuture<'static, Dialed>> {
         let link = Arc::clone(self);
-        let task = tokio::spawn(async move {
-            let dialed = match tokio::time::timeout(DIAL_LIMIT, link.open(tls)).await {
+        let caller = Caller {
+            ends: self.ends,
+            lane: self.lane,
+            carried: Arc::clone(&self.carried),
+        };
+        let dialing = dialer.dial(self.peer.address.clone(), caller);
+        let task = runtime::spawn(async move {
+            let dialed = match tokio::time::timeout(DIAL_LIMIT, dialing).await {
                 Ok(dialed) => dialed,
                 Err(_) => Err(format!("no connection within {DIAL_LIMIT:?}")),
             };
@@ -151,17 +179,5 @@ impl Link {
         task.map(|dialed| dialed.unwrap_or_else(|error| Err(error.to_string())))
             .boxed()
             .shared()
-    }
-
-    async fn open(&self, tls: Arc<ClientConfig>) -> Dialed {
-        let tcp = TcpStream::connect(&self.peer.address).await.map_err(|error| error.to_string())?;
-        tcp.set_nodelay(true).map_err(|error| error.to_string())?;
-        // The verifier looks at the URI in the certificate, not at this name; rustls wants one all the same.
-        let name = ServerName::try_from("member.kvfleet.invalid").map_err(|error| error.to_string())?;
-        let stream = TlsConnector::from(tls)
-            .connect(name, tcp)
-            .await
-            .map_err(|error| error.to_string())?;
-        Ok(Arc::new(Connection::start(stream, self.ends, self.lane, Arc::clone(&self.carried))))
     }
 }

@@ -2,7 +2,7 @@
 //! what calls mean.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{
@@ -24,12 +24,13 @@ use super::{
     connection::{Ends, Pending},
     error::{CallError, Refusal},
     frame::Method,
-    link::{Lane, Link, PeerAddress},
+    link::{Dialer, Lane, Link, PeerAddress},
     listener,
     rooms::Rooms,
     session::Service,
+    tls_dialer::TlsDialer,
 };
-use crate::{cluster_id::ClusterId, tls::TlsDirectory};
+use crate::{cluster_id::ClusterId, runtime, tls::TlsDirectory};
 
 /// The longest member name that is sent.
 const NAME_BYTES: usize = 253;
@@ -111,15 +112,15 @@ pub struct Transport {
 struct Inner {
     own: Arc<Own>,
     port: Option<Port>,
-    links: Mutex<HashMap<(u64, Lane), Arc<Link>>>,
+    links: Mutex<BTreeMap<(u64, Lane), Arc<Link>>>,
     closed: AtomicBool,
 }
 
-struct Port {
-    tls: TlsDirectory,
-    local: SocketAddr,
-    listener: AbortHandle,
-    listening: Mutex<Option<JoinHandle<()>>>,
+pub(super) struct Port {
+    pub(super) dialer: Box<dyn Dialer>,
+    pub(super) local: SocketAddr,
+    pub(super) listener: AbortHandle,
+    pub(super) listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Inner {
@@ -144,33 +145,30 @@ impl Transport {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local = listener.local_addr().map_err(listen)?;
         let own = Arc::new(Own::new(settings));
-        let task = tokio::spawn(listener::run(listener, tls.clone(), Arc::clone(&own)));
+        let task = runtime::spawn(listener::run(listener, tls.clone(), Arc::clone(&own)));
         let port = Port {
-            tls,
+            dialer: Box::new(TlsDialer(tls)),
             local,
             listener: task.abort_handle(),
             listening: Mutex::new(Some(task)),
         };
-        Ok(Transport {
-            inner: Arc::new(Inner {
-                own,
-                port: Some(port),
-                links: Mutex::default(),
-                closed: AtomicBool::new(false),
-            }),
-        })
+        Ok(Transport::new(own, Some(port)))
     }
 
-    /// For a group of one: no port, and nobody can be called.
-    pub fn alone(settings: TransportSettings) -> Self {
+    pub(super) fn new(own: Arc<Own>, port: Option<Port>) -> Self {
         Transport {
             inner: Arc::new(Inner {
-                own: Arc::new(Own::new(settings)),
-                port: None,
+                own,
+                port,
                 links: Mutex::default(),
                 closed: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// For a group of one: no port, and nobody can be called.
+    pub fn alone(settings: TransportSettings) -> Self {
+        Transport::new(Arc::new(Own::new(settings)), None)
     }
 
     /// Where it listens.
@@ -268,7 +266,7 @@ impl Transport {
         let Some(port) = &self.inner.port else {
             return Err(unreachable("this member has no peer port".to_owned()));
         };
-        let connection = link.connection(|| port.tls.client()).await.map_err(unreachable)?;
+        let connection = link.connection(port.dialer.as_ref()).await.map_err(unreachable)?;
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(unreachable("this member has closed its peer port".to_owned()));
         }
@@ -299,7 +297,7 @@ impl Transport {
 }
 
 impl Own {
-    fn new(settings: TransportSettings) -> Self {
+    pub(super) fn new(settings: TransportSettings) -> Self {
         let TransportSettings { cluster, id, name } = settings;
         Own {
             cluster,

@@ -11,11 +11,7 @@
 mod progress;
 mod space;
 
-use std::{
-    io,
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
@@ -23,7 +19,7 @@ use openraft::{
     OptionalSend,
     storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     encoding,
@@ -32,6 +28,7 @@ use super::{
     types::{self, Entry, LogId, Payload, StoredMembership, Types},
 };
 use crate::{
+    runtime,
     state::{Applied, Body, Input, Machine, Proposal, Response, View, Views},
     storage::{Incoming, Keyspace, Store, StoreError},
 };
@@ -50,7 +47,7 @@ pub(super) struct StateMachine {
     membership: StoredMembership,
     durable: watch::Receiver<Durable>,
     views: Views,
-    work: mpsc::Sender<Work>,
+    work: mpsc::UnboundedSender<Work>,
 }
 
 /// What the apply thread does, in order.
@@ -80,16 +77,16 @@ pub(super) fn start<S: Store>(
     machine: Machine<S>,
     durable: watch::Receiver<Durable>,
     progress: Arc<Progress>,
-    on_damage: impl Fn(String) + Send + 'static,
+    on_damage: impl Fn(String) + Send + Sync + 'static,
 ) -> io::Result<(StateMachine, Ended)> {
     let applied = machine.applied().map(|applied| types::log_id(applied.term, applied.index));
     let membership = snapshot::membership(machine.membership())?;
     let views = machine.views();
-    let (work, waiting) = mpsc::channel();
+    let (work, waiting) = mpsc::unbounded_channel();
     let (end, ended) = oneshot::channel();
-    thread::Builder::new()
-        .name("apply".to_owned())
-        .spawn(move || drop(end.send(run(machine, &waiting, &progress, &on_damage))))?;
+    runtime::thread("apply", async move {
+        drop(end.send(run(machine, waiting, &progress, &on_damage).await));
+    })?;
     Ok((
         StateMachine {
             applied,
@@ -102,14 +99,14 @@ pub(super) fn start<S: Store>(
     ))
 }
 
-fn run<S: Store>(
+async fn run<S: Store>(
     mut machine: Machine<S>,
-    waiting: &mpsc::Receiver<Work>,
+    mut waiting: mpsc::UnboundedReceiver<Work>,
     progress: &Progress,
-    on_damage: &dyn Fn(String),
+    on_damage: &(dyn Fn(String) + Sync),
 ) -> Result<(), StoreError> {
     let mut patience = Patience::NEW;
-    while let Ok(work) = waiting.recv() {
+    while let Some(work) = waiting.recv().await {
         // Whoever asked has stopped listening only when it is closing down.
         let failed = match work {
             Work::Apply(Batch { entries, done }) => {
@@ -178,7 +175,7 @@ fn copy(view: &View, mut into: Box<dyn Incoming>) -> Result<u64, StoreError> {
     into.finish()
 }
 
-fn input(entry: &Entry) -> io::Result<Input> {
+pub(super) fn input(entry: &Entry) -> io::Result<Input> {
     let Entry { log_id, payload } = entry;
     let id = Applied {
         term: log_id.leader_id.term,
@@ -282,7 +279,7 @@ impl RaftStateMachine<Types> for StateMachine {
 
 /// Makes the log droppable: what it answers is durable here.
 pub(super) struct Builder {
-    work: mpsc::Sender<Work>,
+    work: mpsc::UnboundedSender<Work>,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {

@@ -20,7 +20,10 @@ use super::{
     encoding,
     types::{self, Entry, LogId, Types, Vote},
 };
-use crate::log::{self, Wal};
+use crate::{
+    log::{self, Wal},
+    runtime,
+};
 
 /// What one call to a follower, and one step of reading for apply, carries at most (one entry may be larger).
 const READ_BYTES: usize = 4 << 20;
@@ -72,9 +75,7 @@ impl LogStore {
             self.wal.read(range, max_bytes)?
         } else {
             let wal = self.wal.clone();
-            tokio::task::spawn_blocking(move || wal.read(range, max_bytes))
-                .await
-                .map_err(io::Error::other)??
+            runtime::blocking(move || wal.read(range, max_bytes)).await??
         };
         found.into_iter().map(from_stored).collect()
     }
@@ -96,7 +97,7 @@ impl LogStore {
     }
 }
 
-fn from_stored(entry: log::Entry) -> io::Result<Entry> {
+pub(super) fn from_stored(entry: log::Entry) -> io::Result<Entry> {
     let log_id = from_id(entry.id);
     let payload = encoding::decode_payload(entry.payload)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("log entry {log_id}: {error}")))?;

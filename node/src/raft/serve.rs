@@ -17,7 +17,10 @@ use super::{
     snapshot,
     types::{Raft, Types},
 };
-use crate::peer::{Method, Refusal, Reply, Request, Service};
+use crate::{
+    peer::{Method, Refusal, Reply, Request, Service},
+    runtime,
+};
 
 /// How many appends of a stream may wait for openraft.
 const APPENDS: usize = 64;
@@ -45,7 +48,7 @@ impl Service for Served {
             return;
         }
         let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
+        runtime::spawn(async move {
             match answer(&inner, request).await {
                 Ok(Some(body)) => reply.send(body),
                 // openraft is closing down. What it made of the call is not known.
@@ -59,7 +62,7 @@ impl Service for Served {
     }
 
     fn appends(&self, requests: mpsc::Receiver<(Request, Reply)>) {
-        tokio::spawn(take_appends(Arc::clone(&self.inner), requests));
+        runtime::spawn(take_appends(Arc::clone(&self.inner), requests));
     }
 
     fn is_blank(&self) -> bool {
@@ -206,7 +209,7 @@ impl AppendStream {
     fn start(inner: &Arc<Inner>, number: u64) -> Self {
         let (requests, given) = mpsc::channel(APPENDS);
         let (replies, waiting) = mpsc::unbounded_channel();
-        tokio::spawn(answer_appends(Arc::clone(inner), given, waiting));
+        runtime::spawn(answer_appends(Arc::clone(inner), given, waiting));
         AppendStream { number, requests, replies }
     }
 

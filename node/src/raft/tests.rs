@@ -10,6 +10,8 @@ mod gate;
 mod losing;
 mod reading;
 mod refusing;
+#[cfg(tokio_unstable)]
+pub(super) mod simulation;
 mod snapshotting;
 mod storage_suite;
 mod transferring;

@@ -20,7 +20,13 @@ openraft::declare_raft_types!(
         Node = Member,
         Term = u64,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = Runtime,
 );
+
+#[cfg(not(all(test, tokio_unstable)))]
+type Runtime = openraft::impls::TokioRuntime;
+#[cfg(all(test, tokio_unstable))]
+type Runtime = super::tests::simulation::Runtime;
 
 pub(super) type Committed = leader_id_std::CommittedLeaderId<u64>;
 pub(super) type LogId = openraft::LogId<Committed>;

@@ -10,14 +10,14 @@ use super::{Disk, File};
 const SECTOR: usize = 512;
 
 /// A small, fast, seeded generator (xorshift64*).
-pub(in crate::log) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(in crate::log) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub(in crate::log) fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -27,7 +27,7 @@ impl Dice {
 
 /// What a flush does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::log) enum Flush {
+pub(crate) enum Flush {
     Honest,
     /// Reports success and does nothing: the mutation that crash tests must notice.
     Ignored,
@@ -36,7 +36,7 @@ pub(in crate::log) enum Flush {
 
 /// The disk; clones share it.
 #[derive(Clone)]
-pub(in crate::log) struct FakeDisk(Arc<Mutex<World>>);
+pub(crate) struct FakeDisk(Arc<Mutex<World>>);
 
 struct World {
     files: Vec<Content>,
@@ -83,7 +83,7 @@ fn change(names: &mut BTreeMap<String, usize>, change: &NameChange) {
 }
 
 impl FakeDisk {
-    pub(in crate::log) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(World {
             files: Vec::new(),
             names: BTreeMap::new(),
@@ -101,27 +101,27 @@ impl FakeDisk {
         self.0.lock().unwrap()
     }
 
-    pub(in crate::log) fn set_flush(&self, flush: Flush) {
+    pub(crate) fn set_flush(&self, flush: Flush) {
         self.world().flush = flush;
     }
 
     /// How many bytes all files together may have.
-    pub(in crate::log) fn set_capacity(&self, capacity: u64) {
+    pub(crate) fn set_capacity(&self, capacity: u64) {
         self.world().capacity = capacity;
     }
 
-    pub(in crate::log) fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         let world = self.world();
         world.names.values().map(|file| world.files[*file].seen.len() as u64).sum()
     }
 
     /// Every operation after the next `count` fails, as if the power were gone.
-    pub(in crate::log) fn cut_after(&self, count: u64) {
+    pub(crate) fn cut_after(&self, count: u64) {
         self.world().operations_left = count;
     }
 
     /// Cuts the power and puts it back: of what was not flushed, chance decides.
-    pub(in crate::log) fn power_cycle(&self, dice: &mut Dice) {
+    pub(crate) fn power_cycle(&self, dice: &mut Dice) {
         let mut world = self.world();
         let world = &mut *world;
         world.life += 1;
@@ -155,13 +155,13 @@ impl FakeDisk {
     }
 
     /// The bytes of a file, to look at or to damage.
-    pub(in crate::log) fn bytes(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         let world = self.world();
         world.files[world.names[name]].seen.clone()
     }
 
     /// Replaces a file's bytes, durably.
-    pub(in crate::log) fn set_bytes(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn set_bytes(&self, name: &str, bytes: &[u8]) {
         let mut world = self.world();
         let file = world.names[name];
         world.files[file] = Content {
@@ -172,7 +172,7 @@ impl FakeDisk {
     }
 
     /// A second disk with the same files, all durable.
-    pub(in crate::log) fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         let copy = Self::new();
         for name in self.names().unwrap() {
             copy.create(&name).unwrap();

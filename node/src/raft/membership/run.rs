@@ -19,7 +19,10 @@ use super::{
     Attempt, Change, MembershipError, MembershipRefusal as Refusal,
     check::{self, CAUGHT_UP, Verdict, refuse},
 };
-use crate::raft::{Group, Inner, TransferError, propose::until, status::Leadership, types::Member};
+use crate::{
+    raft::{Group, Inner, TransferError, propose::until, status::Leadership, types::Member},
+    runtime,
+};
 
 /// How long a member may take to say who it is.
 const IDENTIFY: Duration = Duration::from_secs(2);
@@ -183,7 +186,7 @@ impl Inner {
             given_up: watch::Sender::new(false),
         });
         *slot = Some(Arc::clone(&running));
-        let task = tokio::spawn(Arc::clone(self).carry_out(Arc::clone(&running), known));
+        let task = runtime::spawn(Arc::clone(self).carry_out(Arc::clone(&running), known));
         let mut tasks = self.tasks();
         tasks.retain(|task| !task.is_finished());
         tasks.push(task.abort_handle());

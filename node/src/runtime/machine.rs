@@ -1,0 +1,42 @@
+//! The real machine.
+
+use std::{
+    io,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tokio::task::JoinHandle;
+
+/// Runs a future beside its caller.
+pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future)
+}
+
+/// Runs what blocks on a thread for it, once.
+///
+/// # Errors
+/// When it panicked, or the runtime is closing down.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+/// Gives a future an OS thread of its own: it may block as it likes. Needs a runtime around it.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(crate) fn thread(name: &str, future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    let runtime = tokio::runtime::Handle::current();
+    let work = move || runtime.block_on(future);
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+/// The time of day, Unix milliseconds. A clock before 1970 counts as 1970: the others' clocks decide then.
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

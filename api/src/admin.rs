@@ -3,7 +3,8 @@
 //! Calls (all mTLS; writes only for the identity `kvfleet://<clusterId>/operator`):
 //! `GET /admin/members` → [`MemberReport`]; `POST /admin/membership/initialize` [`Initialize`] → 204;
 //! `POST /admin/members` [`NewMember`], `POST /admin/members/{id}/promote`, `POST /admin/members/{id}/replace` [`NewMember`],
-//! `DELETE /admin/members/{id}` → [`MembersChanged`], 200 when done, 202 while it goes on;
+//! `DELETE /admin/members/{id}` → [`MembersChanged`], 200 when done, 202 while it goes on
+//! (a learner that was added catches up: always 202);
 //! `GET /admin/tenants` → `[TenantStatus]`; `GET|PUT|DELETE /admin/tenants/{name}`; `GET|PUT /admin/settings` [`Settings`] → [`SettingsStatus`];
 //! `POST /admin/leadership/transfer` → 204; `GET /admin/stats`, `GET /admin/metrics`.
 //! A write to a follower is forwarded to the leader. Reads of tenants are linearizable; `GET /admin/members` speaks of the answering member only.

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use kvfleet_api::{
     Code, Problem,
-    admin::{Initialize, MemberReport, Settings, SettingsStatus},
+    admin::{Initialize, MemberReport, MembersChanged, NewMember, Settings, SettingsStatus},
     tenant::{DeleteMode, TenantConfig, TenantStatus},
 };
 use reqwest::{Method, StatusCode};
@@ -135,6 +135,53 @@ impl AdminClient {
         self.send(address, Method::POST, "membership/initialize", Some(formation))
             .await
             .map(drop)
+    }
+
+    /// Makes a blank member a learner. It votes once it is [promoted](AdminClient::promote).
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] with the rule that the change would break; retryable where time can help.
+    pub async fn add_member(&self, address: SocketAddr, new: &NewMember) -> Result<MembersChanged, Error> {
+        let response = self.send(address, Method::POST, "members", Some(new)).await?;
+        parse(address, response).await
+    }
+
+    /// Lets a learner vote.
+    ///
+    /// # Errors
+    /// As [`AdminClient::add_member`].
+    pub async fn promote(&self, address: SocketAddr, id: u64) -> Result<MembersChanged, Error> {
+        let response = self
+            .send::<()>(address, Method::POST, &format!("members/{id}/promote"), None)
+            .await?;
+        parse(address, response).await
+    }
+
+    /// Takes a member out for good; one that is not there is out already.
+    ///
+    /// # Errors
+    /// As [`AdminClient::add_member`].
+    pub async fn remove_member(&self, address: SocketAddr, id: u64) -> Result<MembersChanged, Error> {
+        let response = self.send::<()>(address, Method::DELETE, &format!("members/{id}"), None).await?;
+        parse(address, response).await
+    }
+
+    /// Lets a blank member take the place of a voter. While it catches up the answer is that it is not done; send it again, or follow it
+    /// with [`AdminClient::members`] of the leader.
+    ///
+    /// # Errors
+    /// As [`AdminClient::add_member`].
+    pub async fn replace_member(&self, address: SocketAddr, old: u64, new: &NewMember) -> Result<MembersChanged, Error> {
+        let response = self.send(address, Method::POST, &format!("members/{old}/replace"), Some(new)).await?;
+        parse(address, response).await
+    }
+
+    /// Hands leadership to another voter; nothing to do on a follower.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] when no other voter can take it.
+    pub async fn transfer_leadership(&self, address: SocketAddr) -> Result<(), Error> {
+        self.send::<()>(address, Method::POST, "leadership/transfer", None).await.map(drop)
     }
 
     /// All tenants, released ones too.

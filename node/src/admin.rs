@@ -9,6 +9,7 @@ mod body;
 mod failure;
 mod formation;
 mod members;
+mod membership;
 mod router;
 mod server;
 mod settings;

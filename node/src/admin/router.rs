@@ -5,17 +5,20 @@ use axum::{
     extract::{DefaultBodyLimit, State},
     middleware,
     response::Response,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 
-use super::{Member, access, body, formation, members, settings, stats, tenants};
+use super::{Member, access, body, formation, members, membership, settings, stats, tenants};
 use crate::{metrics, problem};
 
 /// One router for production and tests. Every request must carry a [`crate::tls::Identity`] among its extensions.
 pub fn router(member: Member) -> Router {
     let cluster = member.identity.cluster;
     Router::new()
-        .route("/admin/members", get(members::report))
+        .route("/admin/members", get(members::report).post(membership::add))
+        .route("/admin/members/{id}", delete(membership::remove))
+        .route("/admin/members/{id}/promote", post(membership::promote))
+        .route("/admin/members/{id}/replace", post(membership::replace))
         .route("/admin/membership/initialize", post(formation::initialize))
         .route("/admin/leadership/transfer", post(formation::transfer))
         .route("/admin/tenants", get(tenants::list))

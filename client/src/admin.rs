@@ -172,7 +172,9 @@ impl AdminClient {
     /// # Errors
     /// As [`AdminClient::add_member`].
     pub async fn replace_member(&self, address: SocketAddr, old: u64, new: &NewMember) -> Result<MembersChanged, Error> {
-        let response = self.send(address, Method::POST, &format!("members/{old}/replace"), Some(new)).await?;
+        let response = self
+            .send(address, Method::POST, &format!("members/{old}/replace"), Some(new))
+            .await?;
         parse(address, response).await
     }
 

@@ -116,16 +116,13 @@ pub struct KvClusterSpec {
     pub shards: i32,
 
     /// How many members each shard has: 1, 3, 5 or 7. A majority of them must be up for writes to go on, so 3 survive the
-    /// loss of one and 5 the loss of two. Default 3. It cannot change in this release.
+    /// loss of one and 5 the loss of two. Default 3. Members are added and removed one at a time; the volumes of removed
+    /// ones stay.
     #[serde(default = "three_replicas")]
     #[schemars(extend("x-kubernetes-validations" = rules::all([
         rules::rule(
             "self in [1, 3, 5, 7]",
             "replicas must be 1, 3, 5 or 7: an even number needs a larger majority and survives no more failures",
-        ),
-        rules::transition(
-            "self == oldSelf",
-            "replicas may not change: this release does not scale a cluster, so create another one with the number you need",
         ),
     ])))]
     pub replicas: i32,

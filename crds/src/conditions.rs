@@ -53,6 +53,10 @@ impl Reason {
     pub const NOT_FORMED: Self = Self("NotFormed");
     /// Progressing: the Raft group is being made.
     pub const FORMING: Self = Self("Forming");
+    /// Progressing: members are being added or removed.
+    pub const SCALING: Self = Self("Scaling");
+    /// Progressing: a member that lost its data comes back as a new one.
+    pub const REPLACING_MEMBER: Self = Self("ReplacingMember");
     /// Progressing: pods are being brought to another template.
     pub const ROLLING_OUT: Self = Self("RollingOut");
     /// Progressing is false: everything is as the spec says.

@@ -10,6 +10,7 @@ mod fetch;
 #[cfg(test)]
 mod fixtures;
 mod formation;
+mod membership;
 mod plan;
 mod role_label;
 mod secrets;

@@ -147,10 +147,12 @@ async fn the_scale_subresource_is_held_to_the_same_rules() -> Result<()> {
     submit(&client, &namespace, &cluster).await?;
     let clusters: Api<kvfleet_crds::KvCluster> = Api::namespaced(client, &namespace);
     assert_eq!(clusters.get_scale("scaled").await?.spec.and_then(|spec| spec.replicas), Some(3));
-    let to_five = Patch::Merge(json!({ "spec": { "replicas": 5 } }));
-    match clusters.patch_scale("scaled", &PatchParams::default(), &to_five).await {
+    let to = |replicas: i32| Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+    let scaled = clusters.patch_scale("scaled", &PatchParams::default(), &to(5)).await?;
+    assert_eq!(scaled.spec.and_then(|spec| spec.replicas), Some(5));
+    match clusters.patch_scale("scaled", &PatchParams::default(), &to(4)).await {
         Err(kube::Error::Api(status)) => {
-            ensure!(status.message.contains("replicas may not change"), "{}", status.message);
+            ensure!(status.message.contains("replicas must be 1, 3, 5 or 7"), "{}", status.message);
             Ok(())
         }
         other => bail!("expected a refusal, got {other:?}"),

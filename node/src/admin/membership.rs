@@ -102,7 +102,10 @@ fn new_member(body: &Bytes) -> Result<MemberAddress, Failure> {
     if name.is_empty() || name.len() > TEXT {
         return refuse("/name", "the name must have between 1 and 260 characters");
     }
-    let port = peer.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    let port = peer
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
+        .map(|(_, port)| port.parse::<u16>());
     if peer.len() > TEXT || !matches!(port, Some(Ok(_))) {
         return refuse("/peer", "the address of its peer port must be host:port");
     }
@@ -121,12 +124,19 @@ fn problem(error: MembershipError) -> Problem {
             // What time or a member that comes back can change.
             problem.retryable = matches!(
                 refusal,
-                MembershipRefusal::QuorumAtRisk | MembershipRefusal::NotCaughtUp | MembershipRefusal::OtherChange | MembershipRefusal::Unreachable
+                MembershipRefusal::QuorumAtRisk
+                    | MembershipRefusal::NotCaughtUp
+                    | MembershipRefusal::OtherChange
+                    | MembershipRefusal::Unreachable
             );
             problem
         }
         MembershipError::StillRunning(detail) => Problem::new(Code::DeadlineExceeded, detail, trace_id()),
-        MembershipError::NoLeader => Problem::new(Code::NoLeader, "the shard has no leader that can change its members; try again", trace_id()),
+        MembershipError::NoLeader => Problem::new(
+            Code::NoLeader,
+            "the shard has no leader that can change its members; try again",
+            trace_id(),
+        ),
         MembershipError::Draining => Problem::new(Code::Draining, "this member is shutting down; ask another", trace_id()),
         MembershipError::Failed(reason) => failure::internal(reason),
     }
@@ -173,7 +183,16 @@ mod tests {
             let detail = "why".to_owned();
             problem(MembershipError::Refused { refusal, detail })
         };
-        assert_eq!((of(MembershipRefusal::NotCaughtUp).status, of(MembershipRefusal::NotCaughtUp).retryable), (409, true));
-        assert_eq!((of(MembershipRefusal::LastVoter).status, of(MembershipRefusal::LastVoter).retryable), (409, false));
+        assert_eq!(
+            (
+                of(MembershipRefusal::NotCaughtUp).status,
+                of(MembershipRefusal::NotCaughtUp).retryable
+            ),
+            (409, true)
+        );
+        assert_eq!(
+            (of(MembershipRefusal::LastVoter).status, of(MembershipRefusal::LastVoter).retryable),
+            (409, false)
+        );
     }
 }

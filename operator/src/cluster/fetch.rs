@@ -12,10 +12,15 @@ use kvfleet_api::admin::MemberReport;
 use kvfleet_client::admin::AdminClient;
 use kvfleet_crds::{
     KvCluster, KvClusterStatus,
+    cluster::Formation,
     names::{ANNOTATION_SPEC_HASH, ClusterNames, LABEL_ROLE, ROLE_PRIMARY},
 };
 
-use super::{build::ANNOTATION_IMAGE, validate};
+use super::{
+    build::{ANNOTATION_IMAGE, ANNOTATION_MEMBERS},
+    formation::shard,
+    validate,
+};
 use crate::{
     context::{Context, is_ready},
     error::Error,
@@ -23,6 +28,9 @@ use crate::{
 
 /// A member that is alive answers within this; one that is not must not hold up the role label.
 const ANSWER: Duration = Duration::from_millis(1_500);
+
+/// No cluster has more pods than this, whatever it was scaled from.
+const MOST_PODS: u32 = 7;
 
 /// A volume claim's metadata.
 pub type Claim = Arc<PartialObjectMeta<PersistentVolumeClaim>>;
@@ -37,6 +45,8 @@ pub struct Observed {
     pub claims: Vec<Claim>,
     /// The members, by ordinal.
     pub members: Vec<Member>,
+    /// How many pods there are to be as far as was decided before.
+    pub size: u32,
     /// The image of the StatefulSet, if it is there.
     pub running_image: Option<String>,
     /// The client for the members, once there are certificates.
@@ -83,7 +93,9 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
         None => claims(context, &namespace, &names, replicas).await?,
     };
     let stateful_set = context.caches.stateful_set(&namespace, &names.stateful_set(validate::SHARD));
-    let running_image = stateful_set.and_then(|set| set.metadata.annotations.as_ref()?.get(ANNOTATION_IMAGE).cloned());
+    let annotation = |name: &str| stateful_set.as_ref()?.metadata.annotations.as_ref()?.get(name).cloned();
+    let running_image = annotation(ANNOTATION_IMAGE);
+    let set_size = annotation(ANNOTATION_MEMBERS).and_then(|text| text.parse::<u32>().ok());
     let (admin, ports) = match context.admin_for(&namespace, names.cluster()).await {
         Ok((admin, ports)) => (Some(admin), ports),
         Err(error) => {
@@ -92,7 +104,26 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
         }
     };
     let pods = context.caches.pods(&namespace, names.cluster());
-    let members = join_all((0..replicas).map(|ordinal| {
+    let shard = shard(&status);
+    let (size, places) = match shard.map(|shard| shard.formation).unwrap_or_default() {
+        Formation::Pending => (replicas, replicas),
+        Formation::Intended => {
+            let founders = shard.and_then(|shard| u32::try_from(shard.members.len()).ok());
+            let founders = founders.unwrap_or(replicas);
+            (founders, founders)
+        }
+        Formation::Formed => {
+            // A pod that goes is looked at until it is gone.
+            let highest = (0..MOST_PODS).rev().find(|ordinal| {
+                let name = names.pod(validate::SHARD, *ordinal);
+                pods.iter().any(|pod| pod.name_any() == name)
+            });
+            let there = highest.map_or(0, |ordinal| ordinal + 1);
+            let size = set_size.unwrap_or(there);
+            (size, replicas.max(size).max(there))
+        }
+    };
+    let members = join_all((0..places).map(|ordinal| {
         let name = names.pod(validate::SHARD, ordinal);
         let address = ports.iter().find(|(pod, ..)| *pod == name).map(|(_, address, _)| *address);
         let seen = pods.iter().find(|pod| pod.name_any() == name).map(|pod| see(pod, address));
@@ -111,6 +142,7 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
         status,
         claims,
         members,
+        size,
         running_image,
         admin,
     })

@@ -42,6 +42,7 @@ pub(super) fn observed(spec: &str) -> Observed {
         status: KvClusterStatus::default(),
         claims: Vec::new(),
         members: members.collect(),
+        size: 3,
         running_image: None,
         admin: None,
     }

@@ -13,16 +13,17 @@ use kvfleet_crds::{
     KvClusterStatus,
     cluster::{Formation, MemberStatus, ShardStatus, WhenDeleted},
     conditions::Reason,
-    names::{ANNOTATION_FORMED, MANAGER, PORT_PEER},
+    names::{ANNOTATION_FORMED, ClusterNames, MANAGER, PORT_PEER},
 };
 use serde_json::json;
 
 use super::{
     Memory,
     fetch::{self, Claim, Observed},
+    membership,
     plan::{Evidence, Founder, Place, Step},
     status::write,
-    validate::{SHARD, Validated, claims_formed},
+    validate::{self, SHARD, Validated, claims_formed},
 };
 use crate::{context::Context, error::Error};
 
@@ -30,12 +31,26 @@ use crate::{context::Context, error::Error};
 #[must_use]
 pub fn evidence(observed: &Observed) -> Evidence {
     let shard = shard(&observed.status);
-    let chosen = shard.iter().flat_map(|shard| &shard.members).filter_map(|member| {
+    let founder = |member: &MemberStatus| {
         Some(Founder {
             pod: member.pod.clone(),
             id: member.id.as_ref()?.parse().ok()?,
         })
-    });
+    };
+    let chosen = shard.iter().flat_map(|shard| &shard.members).filter_map(founder);
+    let known = shard.iter().flat_map(|shard| &shard.members).filter(|member| member.voter);
+    let voters = match membership::named(observed) {
+        Some(members) => {
+            let voters = members.iter().filter(|member| member.voter);
+            let founder = |member: &kvfleet_api::admin::MemberStanding| Founder {
+                pod: member.name.clone(),
+                id: member.id,
+            };
+            voters.map(founder).collect()
+        }
+        None => known.filter_map(founder).collect(),
+    };
+    let names = ClusterNames::new(observed.cluster.name_any());
     Evidence {
         formation: shard.map(|shard| shard.formation).unwrap_or_default(),
         bootstrap: shard.and_then(|shard| shard.bootstrap_id.as_ref()?.parse().ok()),
@@ -49,6 +64,9 @@ pub fn evidence(observed: &Observed) -> Evidence {
                 heard: member.report.as_ref().map(|report| (report.id, report.state)),
             })
             .collect(),
+        desired: validate::replicas(&observed.cluster),
+        voters,
+        group: membership::group(observed, &names),
     }
 }
 
@@ -67,6 +85,10 @@ pub async fn execute(context: &Context, validated: &Validated, observed: &Observ
         Step::Converged | Step::MarkFormed => {
             mark_claims(context, validated, &observed.claims).await?;
             Ok(())
+        }
+        Step::Change(change) => {
+            mark_claims(context, validated, &observed.claims).await?;
+            membership::execute(validated, observed, change).await
         }
         Step::Wait(_) => Ok(()),
         Step::FormationLost(message) => Err(Error::Halted {
@@ -92,7 +114,7 @@ pub async fn execute(context: &Context, validated: &Validated, observed: &Observ
 }
 
 async fn uncached_claims(context: &Context, validated: &Validated) -> Result<Vec<Claim>, Error> {
-    fetch::claims(context, &validated.namespace, &validated.names, validated.replicas).await
+    fetch::claims(context, &validated.namespace, &validated.names, validated.members).await
 }
 
 /// Status first. The object's version goes along: had it changed since it was read, this decision would rest on the past.

@@ -1,10 +1,15 @@
 //! What to do next about the Raft group: a pure function of what was seen.
 //!
 //! In: [`Evidence`]: what status, claims and members say. Out: one [`Step`]. A group is formed once in its life, so the step to form it is
-//! taken only when all three agree that it never was. Absent: clients, and any step that scales, replaces or restarts members.
+//! taken only when all three agree that it never was. Who belongs to a group that runs is decided in [`membership`]. Absent: clients, and any
+//! step that restarts members.
+
+mod membership;
 
 use kvfleet_api::admin::MemberState;
 use kvfleet_crds::cluster::Formation;
+
+pub use membership::{Act, Cause, Change, Group, GroupMember};
 
 /// One who is to found the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +40,14 @@ pub struct Evidence {
     pub chosen: Vec<Founder>,
     /// Whether a claim says that the group was formed.
     pub claims_formed: bool,
-    /// All places.
+    /// All places, by ordinal.
     pub places: Vec<Place>,
+    /// How many members there shall be.
+    pub desired: u32,
+    /// Who votes, as far as anybody who is there knows.
+    pub voters: Vec<Founder>,
+    /// The group, if a leader tells of it.
+    pub group: Option<Group>,
 }
 
 /// What to do next.
@@ -57,6 +68,8 @@ pub enum Step {
     },
     /// Write down that the group runs.
     MarkFormed,
+    /// Change the members of the group, or wait for such a change.
+    Change(Change),
     /// A person has to look: for them, what is so and what to do.
     FormationLost(String),
 }
@@ -170,13 +183,27 @@ fn intended(evidence: &Evidence) -> Step {
 
 fn formed(evidence: &Evidence) -> Step {
     let blank = evidence.blank();
-    if evidence.is_majority(blank.len()) {
+    let lost: Vec<Founder> = blank
+        .iter()
+        .filter(|member| {
+            let voter = evidence.voters.iter().find(|voter| voter.pod == member.pod);
+            voter.is_some_and(|voter| voter.id != member.id)
+        })
+        .cloned()
+        .collect();
+    // Where nobody knows who votes, whoever has a place may have voted.
+    let (lost, of) = match evidence.voters.len() {
+        0 => (blank, evidence.places.len()),
+        voters => (lost, voters),
+    };
+    if lost.len() * 2 > of {
         return Step::FormationLost(format!(
             "{} lost their data, which leaves no majority: bring back the lost volumes, or delete the KvCluster and all its volume claims to begin anew without the data",
-            pods(&blank)
+            pods(&lost)
         ));
     }
-    Step::Converged
+    let change = evidence.group.as_ref().and_then(|group| membership::next(evidence, group));
+    change.map_or(Step::Converged, Step::Change)
 }
 
 fn pods(members: &[Founder]) -> String {

@@ -2,7 +2,7 @@
 //!
 //! In: the wanted [`Settings`] and the members' reports. Out: whether every member has them. Absent: what they do.
 
-use kvfleet_api::admin::Settings;
+use kvfleet_api::admin::{MemberReport, Role, Settings};
 
 use super::{Memory, fetch::Observed, status::primary, validate::Validated};
 use crate::error::Error;
@@ -19,7 +19,9 @@ pub async fn ensure(validated: &Validated, observed: &Observed, memory: &mut Mem
     };
     let behind = observed.members.iter().filter(|member| {
         let report = member.report.as_ref();
-        report.is_some_and(|report| report.applied_revision < revision)
+        // A learner answers nobody, and who is blank has nothing.
+        let serves = |report: &&MemberReport| matches!(report.role, Some(Role::Primary | Role::Follower));
+        report.filter(serves).is_some_and(|report| report.applied_revision < revision)
     });
     let behind: Vec<&str> = behind.map(|member| member.pod.as_str()).collect();
     if behind.is_empty() {

@@ -17,7 +17,7 @@ use kvfleet_crds::{
     quantity,
 };
 
-use super::fetch::Observed;
+use super::{fetch::Observed, membership};
 use crate::{apply::controller_of, config::Config, error::Error};
 
 /// This release runs one shard per cluster.
@@ -34,8 +34,8 @@ pub struct Validated {
     pub owner: OwnerReference,
     /// The identity of the cluster.
     pub cluster_id: String,
-    /// How many members.
-    pub replicas: u32,
+    /// How many pods: as many as there shall be, and those that still belong to the group.
+    pub members: u32,
     /// The whole reference of the members' image.
     pub image: String,
     /// When a node fetches it.
@@ -59,6 +59,10 @@ pub struct Validated {
 pub fn validate(observed: &Observed, config: &Config) -> Result<Validated, Error> {
     let cluster = observed.cluster.as_ref();
     let spec = &cluster.spec;
+    u32::try_from(spec.replicas).map_err(|_| Error::InvalidSpec {
+        field: "replicas",
+        problem: format!("{} is negative: give 1, 3, 5 or 7", spec.replicas),
+    })?;
     let generation = cluster.metadata.generation.unwrap_or_default();
     let limits = &spec.limits;
     let settings = Settings {
@@ -79,10 +83,7 @@ pub fn validate(observed: &Observed, config: &Config) -> Result<Validated, Error
         names: ClusterNames::new(cluster.name_any()),
         owner: controller_of(cluster)?,
         cluster_id: cluster_id(observed)?,
-        replicas: u32::try_from(spec.replicas).map_err(|_| Error::InvalidSpec {
-            field: "replicas",
-            problem: format!("{} is negative: give 1, 3, 5 or 7", spec.replicas),
-        })?,
+        members: membership::size(observed),
         image,
         image_pull_policy,
         storage_bytes: bytes("storage.size", spec.storage.size.as_str())?,

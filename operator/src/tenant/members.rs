@@ -91,7 +91,8 @@ fn behind(reports: &[MemberReport], revision: u64) -> Vec<String> {
     newest
         .members
         .iter()
-        .filter(|member| applied.get(&member.id).is_none_or(|applied| *applied < revision))
+        // A learner answers nobody.
+        .filter(|member| member.voter && applied.get(&member.id).is_none_or(|applied| *applied < revision))
         .map(|member| member.name.clone())
         .collect()
 }

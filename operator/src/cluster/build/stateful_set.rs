@@ -17,18 +17,21 @@ use k8s_openapi::{
 };
 use kvfleet_crds::names::{ClusterNames, LABEL_CLUSTER_ID};
 
-use super::{ANNOTATION_IMAGE, metadata};
+use super::{ANNOTATION_IMAGE, ANNOTATION_MEMBERS, metadata};
 use crate::cluster::validate::{SHARD, Validated};
 
 pub(super) fn build(validated: &Validated, template: PodTemplateSpec) -> StatefulSet {
     let names = &validated.names;
     let keep = || Some("Retain".to_owned());
     let mut metadata = metadata(validated, names.stateful_set(SHARD), names.shard_labels(SHARD));
-    metadata.annotations = Some(BTreeMap::from([(ANNOTATION_IMAGE.to_owned(), validated.image.clone())]));
+    metadata.annotations = Some(BTreeMap::from([
+        (ANNOTATION_IMAGE.to_owned(), validated.image.clone()),
+        (ANNOTATION_MEMBERS.to_owned(), validated.members.to_string()),
+    ]));
     StatefulSet {
         metadata,
         spec: Some(StatefulSetSpec {
-            replicas: i32::try_from(validated.replicas).ok(),
+            replicas: i32::try_from(validated.members).ok(),
             service_name: Some(names.peers_service()),
             selector: LabelSelector {
                 match_labels: Some(names.shard_selector(SHARD)),

@@ -23,6 +23,13 @@ fn evidence(formation: Formation, places: [Option<(u64, MemberState)>; 3]) -> Ev
         bootstrap: (formation != Formation::Pending).then_some(1),
         chosen,
         claims_formed: false,
+        desired: 3,
+        voters: if formation == Formation::Formed {
+            founders(&[1, 2, 3])
+        } else {
+            Vec::new()
+        },
+        group: None,
         places: places
             .into_iter()
             .enumerate()
@@ -118,4 +125,45 @@ fn a_single_member_forms_a_group_of_its_own() {
     let mut single = evidence(Formation::Pending, [Some((1, BLANK)), None, None]);
     single.places.truncate(1);
     assert_eq!(plan(&single), Step::Intend(founders(&[1])));
+}
+
+#[test]
+fn blank_pods_of_a_cluster_that_grows_have_lost_nothing() {
+    let mut grown = evidence(Formation::Formed, [None, Some((8, BLANK)), Some((9, BLANK))]);
+    grown.voters = founders(&[1]);
+    assert_eq!(plan(&grown), Step::Converged);
+    grown.voters = founders(&[1, 2, 3]);
+    assert!(is_lost(&plan(&grown)));
+    grown.voters.clear();
+    assert!(is_lost(&plan(&grown)), "nobody knows who voted");
+}
+
+#[test]
+fn the_members_change_only_once_the_group_runs_and_leads() {
+    let group = Group {
+        members: vec![GroupMember {
+            id: 1,
+            pod: "p0".to_owned(),
+            ordinal: Some(0),
+            voter: true,
+            lag: 0,
+            heard: true,
+        }],
+        running: None,
+    };
+    for formation in [Formation::Pending, Formation::Intended] {
+        let mut early = evidence(formation, [Some((1, BLANK)), Some((2, BLANK)), Some((3, BLANK))]);
+        early.group = Some(group.clone());
+        assert!(!matches!(plan(&early), Step::Change(_)));
+    }
+    let mut led = evidence(Formation::Formed, [Some((1, MEMBER)), Some((2, BLANK)), Some((3, BLANK))]);
+    led.voters = founders(&[1]);
+    led.group = Some(group);
+    assert!(matches!(
+        plan(&led),
+        Step::Change(Change {
+            cause: Cause::Scaling,
+            act: Act::AddLearner { id: 2, .. }
+        })
+    ));
 }

@@ -7,7 +7,11 @@ use kvfleet_crds::{
 
 use super::{Outcome, members::primary};
 use crate::{
-    cluster::{fetch::Observed, plan::Step},
+    cluster::{
+        fetch::Observed,
+        membership,
+        plan::{Cause, Step},
+    },
     error::{Error, Kind, chain},
 };
 
@@ -23,6 +27,7 @@ pub struct Findings {
     /// Pods that were made from another spec.
     outdated: Vec<String>,
     waits_for: Option<String>,
+    change: Option<(Cause, String)>,
     settings: Option<String>,
     trouble: Option<(Reason, String)>,
 }
@@ -31,7 +36,25 @@ impl Findings {
     /// Collects them.
     #[must_use]
     pub fn new(observed: &Observed, outcome: &Outcome, formation: Formation, members: &[MemberStatus]) -> Self {
-        let missing = members.iter().filter(|member| !(member.voter && member.ready));
+        let change = match &outcome.step {
+            Some(Step::Change(change)) => Some(change),
+            _ => None,
+        };
+        let named = membership::named(observed);
+        let votes = |pod: &str| named.is_some_and(|named| named.iter().any(|member| member.voter && member.name == pod));
+        // Who is on its way in or out is not missed; who voted and is not there is.
+        let scaling = change.is_some_and(|change| change.cause == Cause::Scaling);
+        let missing = members.iter().filter(|member| {
+            if member.voter {
+                !member.ready
+            } else {
+                votes(&member.pod) || !scaling
+            }
+        });
+        let voters = named.map_or_else(
+            || members.iter().filter(|member| member.voter).count(),
+            |named| named.iter().filter(|member| member.voter).count(),
+        );
         let outdated = observed.members.iter().filter(|member| {
             let hash = member.seen.as_ref().map(|pod| pod.spec_hash.as_deref());
             matches!((hash, &outcome.spec_hash), (Some(hash), Some(wanted)) if hash != Some(wanted))
@@ -40,7 +63,7 @@ impl Findings {
             formation,
             paused: observed.cluster.spec.maintenance.paused,
             leader: primary(observed).map(|(member, _)| member.pod.clone()),
-            voters: members.len(),
+            voters: if voters == 0 { members.len() } else { voters },
             ready_voters: members.iter().filter(|member| member.voter && member.ready).count(),
             missing: missing.map(|member| member.pod.clone()).collect(),
             outdated: outdated.map(|member| member.pod.clone()).collect(),
@@ -48,6 +71,14 @@ impl Findings {
                 Some(Step::Wait(what)) => Some(what.clone()),
                 _ => None,
             },
+            change: change.map(|change| {
+                // What the leader said to it tells more than what was to be done.
+                let told = match &outcome.trouble {
+                    Some(Error::Waits(why)) => why.clone(),
+                    _ => change.act.to_string(),
+                };
+                (change.cause, told)
+            }),
             settings: outcome.settings.as_ref().map(|error| chain(error)),
             trouble: outcome.trouble.as_ref().and_then(trouble),
         }
@@ -97,6 +128,12 @@ impl Findings {
         } else if self.formation != Formation::Formed {
             let message = self.waits_for.clone().unwrap_or_else(|| "the group is being formed".to_owned());
             (true, Reason::FORMING, message)
+        } else if let Some((cause, what)) = &self.change {
+            let reason = match cause {
+                Cause::Scaling => Reason::SCALING,
+                Cause::Replacing => Reason::REPLACING_MEMBER,
+            };
+            (true, reason, what.clone())
         } else if !self.outdated.is_empty() {
             let message = format!(
                 "{} run an earlier spec: delete these pods one at a time, each when the others are ready (this release restarts none by itself)",

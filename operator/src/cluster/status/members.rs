@@ -42,10 +42,15 @@ pub(super) fn members(observed: &Observed, old: Option<&ShardStatus>, storage_by
         .map(|member| {
             let before = old.and_then(|shard| shard.members.iter().find(|before| before.pod == member.pod));
             let report = member.report.as_ref();
-            let id = report.map(|report| report.id.to_string()).or_else(|| before?.id.clone());
-            let voter = match membership {
-                Some(membership) => membership.iter().any(|known| known.voter && Some(known.id.to_string()) == id),
-                None => before.is_some_and(|before| before.voter && before.id == id),
+            let told = report.map(|report| report.id.to_string()).or_else(|| before?.id.clone());
+            let (id, voter) = match (membership, before) {
+                (Some(membership), _) => {
+                    let votes = membership.iter().any(|known| known.voter && Some(known.id.to_string()) == told);
+                    (told, votes)
+                }
+                // While nobody leads, who voted before is not forgotten for whoever is in its place now.
+                (None, Some(before)) if before.voter && before.id.is_some() => (before.id.clone(), true),
+                (None, _) => (told, false),
             };
             let used = report.map(|report| rounded(report.storage_used, storage_bytes));
             let used_before = before.and_then(|before| before.storage_used.clone());

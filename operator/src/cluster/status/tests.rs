@@ -4,6 +4,7 @@ use kvfleet_crds::conditions::{Reason, find};
 use super::*;
 use crate::cluster::{
     fixtures::{observed, pod, report},
+    plan::{Act, Cause, Change},
     validate::validate,
 };
 
@@ -139,6 +140,72 @@ fn an_outdated_pod_and_settings_under_way_are_progress_and_not_ready() {
         &outcome,
         ["True QuorumAvailable", "True RollingOut", "False Healthy", "False RollingOut"],
     );
+}
+
+#[test]
+fn whoever_comes_or_goes_is_not_missed_and_whoever_was_lost_is() {
+    let (mut observed, mut outcome) = healthy();
+    let change = |cause, what: &str| {
+        Some(Step::Change(Change {
+            cause,
+            act: Act::Wait(what.to_owned()),
+        }))
+    };
+    // prod-s0-2 is on its way in: two vote, and both are ready.
+    for member in &mut observed.members {
+        member.report.as_mut().unwrap().members.truncate(2);
+    }
+    let newcomer = observed.members[2].report.as_mut().unwrap();
+    newcomer.role = Some(Role::Learner);
+    newcomer.ready = false;
+    outcome.step = change(Cause::Scaling, "prod-s0-2 is a learner and lacks 7 entries");
+    expect(
+        &observed,
+        &outcome,
+        ["True QuorumAvailable", "True Scaling", "False Healthy", "False Scaling"],
+    );
+    let status = compose(&observed, &outcome, true, &now());
+    assert_eq!(status.conditions[1].message, "prod-s0-2 is a learner and lacks 7 entries");
+    assert!(status.conditions[0].message.contains("2 of 2 members are ready"));
+    assert!(!status.shards[0].members[2].voter);
+
+    // prod-s0-2 voted and is somebody else now.
+    let (mut observed, mut outcome) = healthy();
+    let other = observed.members[2].report.as_mut().unwrap();
+    (other.id, other.role, other.ready) = (9, None, false);
+    outcome.step = change(Cause::Replacing, "prod-s0-2 catches up");
+    expect(
+        &observed,
+        &outcome,
+        [
+            "True QuorumAvailable",
+            "True ReplacingMember",
+            "True MemberMissing",
+            "False MemberMissing",
+        ],
+    );
+    let status = compose(&observed, &outcome, true, &now());
+    assert!(status.conditions[0].message.contains("2 of 3 members are ready"));
+}
+
+#[test]
+fn who_voted_is_not_forgotten_while_nobody_leads() {
+    let (mut observed, outcome) = healthy();
+    observed.status = compose(&observed, &outcome, true, &now());
+    for (ordinal, member) in (0..).zip(&mut observed.members) {
+        let report = member.report.as_mut().unwrap();
+        (report.id, report.state, report.role) = (50 + ordinal, kvfleet_api::admin::MemberState::Blank, None);
+        report.members.clear();
+    }
+    for _ in 0..2 {
+        observed.status = compose(&observed, &outcome, true, &now());
+        let ids: Vec<_> = observed.status.shards[0]
+            .members
+            .iter()
+            .map(|member| member.id.clone().unwrap())
+            .collect();
+        assert_eq!(ids, ["1", "2", "3"]);
+    }
 }
 
 #[test]

@@ -1,0 +1,92 @@
+use kvfleet_api::admin::{ChangeKind, Role};
+use kvfleet_crds::cluster::ShardStatus;
+
+use super::*;
+use crate::cluster::fixtures::{observed, report};
+
+fn formed(spec: &str, size: u32) -> Observed {
+    let mut observed = observed(spec);
+    observed.size = size;
+    observed.status.shards = vec![ShardStatus {
+        index: SHARD,
+        formation: Formation::Formed,
+        bootstrap_id: None,
+        primary: None,
+        term: None,
+        members: Vec::new(),
+    }];
+    observed
+}
+
+const THREE: &str = "{storage: {size: 1Gi}}";
+const ONE: &str = "{replicas: 1, storage: {size: 1Gi}}";
+const FIVE: &str = "{replicas: 5, storage: {size: 1Gi}}";
+
+#[test]
+fn pods_come_at_once_and_go_after_their_members() {
+    let mut growing = formed(FIVE, 3);
+    assert_eq!(size(&growing), 5);
+    growing.members[0].report = Some(report(0, Role::Primary));
+    assert_eq!(size(&growing), 5);
+
+    // Nobody says who belongs to the group: nobody goes.
+    let mut shrinking = formed(ONE, 3);
+    assert_eq!(size(&shrinking), 3);
+    // All three belong to it.
+    shrinking.members[0].report = Some(report(0, Role::Primary));
+    assert_eq!(size(&shrinking), 3);
+    let told = shrinking.members[0].report.as_mut().unwrap();
+    told.members.truncate(2);
+    assert_eq!(size(&shrinking), 2, "the third has left");
+    let told = shrinking.members[0].report.as_mut().unwrap();
+    told.change = Some(MembershipChange {
+        kind: ChangeKind::Remove,
+        id: 3,
+        replaces: None,
+        since_ms: 0,
+        stage: ChangeStage::Committing,
+        entries_behind: None,
+    });
+    assert_eq!(size(&shrinking), 3, "it is about to leave");
+    // A follower may know an older group; nobody goes on its word.
+    let follower = shrinking.members[0].report.as_mut().unwrap();
+    follower.role = Some(Role::Follower);
+    follower.change = None;
+    assert_eq!(size(&shrinking), 3);
+}
+
+#[test]
+fn a_group_that_is_larger_than_its_new_kvcluster_gets_its_pods_back() {
+    let mut small = formed(ONE, 1);
+    small.members[0].report = Some(report(0, Role::Follower));
+    assert_eq!(size(&small), 3);
+}
+
+#[test]
+fn before_a_group_runs_its_size_is_that_of_its_founders() {
+    let mut founding = formed(FIVE, 3);
+    founding.status.shards[0].formation = Formation::Intended;
+    assert_eq!(size(&founding), 3);
+    founding.status.shards.clear();
+    assert_eq!(size(&founding), 5);
+}
+
+#[test]
+fn the_leader_tells_who_is_behind_and_what_runs() {
+    let names = ClusterNames::new("prod");
+    let mut seen = formed(THREE, 3);
+    assert_eq!(group(&seen, &names), None);
+    let mut told = report(0, Role::Primary);
+    told.members[1].heard_ms = Some(30);
+    told.members[2].heard_ms = Some(SILENT_MS + 1);
+    told.members[2].name = "stranger-s0-2".to_owned();
+    told.members[2].lag = None;
+    seen.members[0].report = Some(told);
+    let group = group(&seen, &names).unwrap();
+    let figures: Vec<_> = group
+        .members
+        .iter()
+        .map(|member| (member.ordinal, member.heard, member.lag))
+        .collect();
+    assert_eq!(figures, [(Some(0), true, 0), (Some(1), true, 0), (None, false, u64::MAX)]);
+}

@@ -103,8 +103,12 @@ async fn damage_is_noted_for_the_next_start() {
     let directory = tempfile::tempdir().expect("a directory");
     let opened = open(directory.path(), None, 0).await.expect("a new member");
     opened.quarantine("a \"row\" has changed").expect("written");
-    let noted = std::fs::read_to_string(directory.path().join("quarantine.json")).expect("it is there");
-    assert_eq!(noted, r#"{"reason":"a \"row\" has changed"}"#);
+    opened.close();
+    let error = open(directory.path(), None, 0).await.expect_err("quarantined");
+    assert!(
+        matches!(&error, DataDirError::Quarantined { reason, .. } if reason == "a \"row\" has changed"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

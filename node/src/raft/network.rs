@@ -5,7 +5,7 @@
 //! lane, pipelined; everything else goes on the control lane and waits behind nothing large.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -54,7 +54,7 @@ pub(super) struct Network {
     streams: Arc<AtomicU64>,
     freshness: Arc<Freshness>,
     /// The ticks heard, by follower; its clients share one.
-    heard: Mutex<HashMap<u64, Heard>>,
+    heard: Mutex<BTreeMap<u64, Heard>>,
     snapshots: Arc<Office>,
 }
 

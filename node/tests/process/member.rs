@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -123,8 +124,11 @@ pub fn parts(line: &str) -> (SocketAddr, String) {
 
 /// The first of `count` ports after one another that nobody uses at the moment.
 pub fn free_ports(count: u16) -> u16 {
-    // Each test process begins elsewhere, so that two of them rarely look at the same ports.
-    let begin = 20_000 + (std::process::id() % 1_000) as u16 * 30;
+    // Each test process begins elsewhere, so that two of them rarely look at the same ports; and so does each test of one process: the ports
+    // of one that has just begun are still free.
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let taken = TAKEN.fetch_add(1, Ordering::Relaxed) * 40;
+    let begin = 20_000 + ((std::process::id() % 1_000) as u16 * 30 + taken) % 12_000;
     let bases = (0..300_u16).map(|step| 20_000 + (begin - 20_000 + step * 40) % 12_000);
     let free = |base: &u16| (*base..base + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
     bases.into_iter().find(free).expect("free ports on this machine")

@@ -295,7 +295,7 @@ async fn what_every_voter_has_applied_is_in_every_local_read() {
     let waiting = tokio::spawn(async move { group.wait_everywhere(revision, soon()).await });
     fleet.start(gone).await;
     assert_eq!(waiting.await.unwrap(), Ok(()));
-    fleet.until(gone, "recovered", |group| group.status().recovered).await;
+    fleet.until(gone, "answering", |group| group.local_read().is_ok()).await;
     assert_eq!(
         get(fleet.group(gone).local_read().unwrap(), "k").await.as_deref(),
         Some("without one")

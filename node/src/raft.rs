@@ -200,7 +200,7 @@ impl Group {
             runtime::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).watch_fitness()).abort_handle(),
-            runtime::spawn(Arc::clone(&inner).keep_log_short()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).keep_log_short(retention::Pace::NORMAL)).abort_handle(),
             runtime::spawn(Arc::clone(&inner).compare_checkpoints()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).scrub_now_and_then()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).stop_when_damaged()).abort_handle(),

@@ -46,6 +46,9 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 pub(super) type SnapshotMeta = openraft::storage::SnapshotMeta<Committed, u64, Member>;
 pub(super) type Snapshot = openraft::storage::Snapshot<Committed, u64, Member, Contents>;
 
+/// A member that does not get to the end of the log within this time after its snapshot is not waited for.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
+
 /// How far the log is cut, and what members were sent instead of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotCounters {
@@ -124,6 +127,13 @@ impl Place {
     }
 }
 
+/// A member that is brought up to date.
+struct Attended {
+    member: u64,
+    /// When all of the snapshot had been sent.
+    sent: Option<Instant>,
+}
+
 /// What this member does with snapshots.
 pub(super) struct Office {
     origin: Origin,
@@ -131,6 +141,7 @@ pub(super) struct Office {
     /// A transfer keeps old rows from being freed, so there is one at a time.
     sending: Semaphore,
     transfers: AtomicU64,
+    attended: Mutex<Option<Attended>>,
     /// Members that did not take one, and until when they are left alone: a whole state is not sent again at once.
     resting: Mutex<HashMap<u64, (Instant, Duration)>>,
     damage: watch::Sender<Option<String>>,
@@ -146,11 +157,35 @@ impl Office {
             place,
             sending: Semaphore::new(1),
             transfers: AtomicU64::new(1),
+            attended: Mutex::default(),
             resting: Mutex::default(),
             damage,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             made: AtomicU64::new(0),
+        }
+    }
+
+    fn attend(&self, attended: Option<Attended>) {
+        *self.attended.lock().unwrap_or_else(PoisonError::into_inner) = attended;
+    }
+
+    /// A member that is being sent a snapshot, or was a moment ago.
+    pub(super) fn attended(&self) -> Option<u64> {
+        let attended = self.attended.lock().unwrap_or_else(PoisonError::into_inner);
+        let attended = attended.as_ref()?;
+        let present = attended.sent.is_none_or(|sent| sent.elapsed() < CATCH_UP_LIMIT);
+        present.then_some(attended.member)
+    }
+
+    /// A member that was sent one has what it needs of the log.
+    pub(super) fn has_caught_up(&self, member: u64) {
+        let mut attended = self.attended.lock().unwrap_or_else(PoisonError::into_inner);
+        if attended
+            .as_ref()
+            .is_some_and(|known| known.member == member && known.sent.is_some())
+        {
+            *attended = None;
         }
     }
 
@@ -179,6 +214,19 @@ impl Office {
             }
             first
         });
+    }
+
+    #[cfg(test)]
+    pub(super) fn pretend_to_send(&self, member: u64) {
+        self.attend(Some(Attended { member, sent: None }));
+    }
+
+    #[cfg(test)]
+    pub(super) fn pretend_to_have_sent(&self, member: u64) {
+        self.attend(Some(Attended {
+            member,
+            sent: Some(Instant::now()),
+        }));
     }
 
     /// Whose state this is.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Contents, Office, Snapshot};
+use super::{Attended, Contents, Office, Snapshot};
 use crate::{
     peer::{CallError, Lane, Method, PeerAddress, Pending, Transport},
     raft::{
@@ -65,6 +65,11 @@ impl Office {
         let applied = view.applied();
         tracing::info!(member = format_args!("{:x}", peer.id), ?applied, "sending a snapshot");
         let began = Instant::now();
+        let attention = Attention {
+            office: self,
+            member: peer.id,
+        };
+        attention.begin();
         let (frames, mut ready) = mpsc::channel(READ_AHEAD);
         let origin = self.origin;
         tokio::task::spawn_blocking(move || {
@@ -95,6 +100,7 @@ impl Office {
         };
         match &sent {
             Ok(_) => {
+                attention.has_sent();
                 self.resting().remove(&peer.id);
                 self.sent.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(
@@ -114,6 +120,35 @@ impl Office {
             }
         }
         sent
+    }
+}
+
+/// The log is kept for whoever is sent a snapshot. Dropped before all was sent, it is not.
+struct Attention<'s> {
+    office: &'s Office,
+    member: u64,
+}
+
+impl Attention<'_> {
+    fn begin(&self) {
+        self.office.attend(Some(Attended {
+            member: self.member,
+            sent: None,
+        }));
+    }
+
+    fn has_sent(self) {
+        self.office.attend(Some(Attended {
+            member: self.member,
+            sent: Some(Instant::now()),
+        }));
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Attention<'_> {
+    fn drop(&mut self) {
+        self.office.attend(None);
     }
 }
 

@@ -78,7 +78,7 @@ impl LifecycleError {
             LifecycleError::DataDir(error) => error.is_damage(),
             LifecycleError::Log(error) => matches!(error, OpenError::Damaged { .. }),
             LifecycleError::Store(error) => error.is_damage(),
-            LifecycleError::StorePanic(_) | LifecycleError::Incomplete(_) => true,
+            LifecycleError::StorePanic(_) | LifecycleError::Incomplete(_) | LifecycleError::Raft(StartError::Behind { .. }) => true,
             _ => false,
         }
     }

@@ -16,13 +16,18 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
 
 use super::{Group, Inner, encoding::CheckpointsAnswer};
-use crate::peer::{Lane, Method};
+use crate::{
+    peer::{Lane, Method},
+    runtime,
+};
 
 /// How often members compare.
 const COMPARE: Duration = Duration::from_secs(5);
 /// How long another member may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often every row is read.
+/// Every row is read soon after a start, when damage is likeliest …
+const FIRST_SCRUB: Duration = Duration::from_secs(10);
+/// … and this often.
 const SCRUB: Duration = Duration::from_secs(6 * 3600);
 
 impl Inner {
@@ -82,15 +87,17 @@ impl Inner {
     }
 
     pub(super) async fn scrub_now_and_then(self: Arc<Self>) {
+        let mut pause = FIRST_SCRUB;
         loop {
-            tokio::time::sleep(SCRUB).await;
+            tokio::time::sleep(pause).await;
             self.scrub().await;
+            pause = SCRUB;
         }
     }
 
     async fn scrub(&self) {
         let view = self.views.latest();
-        match tokio::task::spawn_blocking(move || view.scrub()).await {
+        match runtime::blocking(move || view.scrub()).await {
             Ok(Ok(())) => tracing::debug!("every row is as it was written"),
             Ok(Err(error)) if error.is_damage() => self.snapshots.found_damage(format!("a scrub of every row: {error}")),
             // The rows are closed, for now or for good.

@@ -35,7 +35,7 @@ pub(super) struct Served {
 impl Served {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         let (snapshots, parts) = mpsc::unbounded_channel();
-        tokio::spawn(snapshot::receive(Arc::downgrade(&inner), parts));
+        runtime::spawn(snapshot::receive(Arc::downgrade(&inner), parts));
         Served { inner, snapshots }
     }
 }

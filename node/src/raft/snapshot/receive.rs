@@ -16,6 +16,7 @@ use crate::{
         encoding::{SnapshotAnswer, SnapshotCall, SnapshotStep},
         types::{self, Vote},
     },
+    runtime,
     state::snapshot::{Intake, Received, SnapshotError},
 };
 
@@ -100,7 +101,7 @@ async fn take(inner: &Arc<Inner>, current: &mut Option<Transfer>, sender: u64, c
 }
 
 async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static) -> Result<T, String> {
-    match tokio::task::spawn_blocking(work).await {
+    match runtime::blocking(work).await {
         Ok(done) => done.map_err(|error| describe(&error)),
         Err(error) => Err(error.to_string()),
     }

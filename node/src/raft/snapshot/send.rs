@@ -2,8 +2,7 @@
 
 use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
-use bytes::Bytes;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 
 use super::{Attended, Contents, Office, Snapshot};
 use crate::{
@@ -12,11 +11,11 @@ use crate::{
         encoding::{SnapshotAnswer, SnapshotCall, SnapshotStep, Unreadable},
         types::Vote,
     },
+    runtime,
     state::snapshot::{Frames, SnapshotError},
 };
 
-/// Frames that are read ahead, and frames that are on their way: what a transfer holds in memory here.
-const READ_AHEAD: usize = 2;
+/// Frames that are on their way: what a transfer holds in memory here.
 const WINDOW: usize = 4;
 /// A receiver that writes no frame for this long is given up.
 const FRAME_LIMIT: Duration = Duration::from_secs(30);
@@ -40,6 +39,8 @@ pub(in crate::raft) enum SendError {
     Answer(#[from] Unreadable),
     #[error("member {target:x} refused the snapshot: {reason}")]
     Refused { target: u64, reason: String },
+    #[error("the member is shutting down")]
+    Closing,
     #[error("a snapshot that was received cannot be sent on")]
     NotOurs,
 }
@@ -70,21 +71,7 @@ impl Office {
             member: peer.id,
         };
         attention.begin();
-        let (frames, mut ready) = mpsc::channel(READ_AHEAD);
-        let origin = self.origin;
-        tokio::task::spawn_blocking(move || {
-            let read = match Frames::new(view, origin) {
-                Ok(read) => read,
-                Err(error) => return drop(frames.blocking_send(Err(error))),
-            };
-            for frame in read {
-                let over = frame.is_err();
-                // Whoever sends has given up.
-                if frames.blocking_send(frame).is_err() || over {
-                    return;
-                }
-            }
-        });
+        let frames = Frames::new(view, self.origin)?;
         let mut transfer = Transfer {
             transport,
             peer,
@@ -94,7 +81,7 @@ impl Office {
             flying: VecDeque::new(),
             bytes: 0,
         };
-        let sent = match tokio::time::timeout(TRANSFER_LIMIT, transfer.run(&mut ready)).await {
+        let sent = match tokio::time::timeout(TRANSFER_LIMIT, transfer.run(frames)).await {
             Ok(sent) => sent,
             Err(_) => Err(CallError::Late { target: peer.id }.into()),
         };
@@ -163,8 +150,15 @@ struct Transfer<'s> {
 }
 
 impl Transfer<'_> {
-    async fn run(&mut self, ready: &mut mpsc::Receiver<Result<Bytes, SnapshotError>>) -> Result<Vote, SendError> {
-        while let Some(frame) = ready.recv().await {
+    async fn run(&mut self, mut frames: Frames) -> Result<Vote, SendError> {
+        loop {
+            let step = runtime::blocking(move || {
+                let next = frames.next();
+                (frames, next)
+            });
+            let (rest, next) = step.await.map_err(|_| SendError::Closing)?;
+            frames = rest;
+            let Some(frame) = next else { break };
             let frame = frame?;
             self.bytes += frame.len() as u64;
             self.begin(SnapshotStep::Frame(frame)).await?;

@@ -403,6 +403,8 @@ fn a_pointer_that_leads_nowhere_is_refused() {
         let error = FjallStores::open(folder.path()).err().unwrap();
         assert!(matches!(error, StoreError::BadPointer { .. }), "{found}: {error}");
     }
+    std::fs::write(folder.path().join("CURRENT"), [0xff, 0]).unwrap();
+    assert!(FjallStores::open(folder.path()).err().unwrap().is_damage());
     std::fs::remove_file(folder.path().join("CURRENT")).unwrap();
     let error = FjallStores::open(folder.path()).err().unwrap();
     assert!(error.to_string().contains("there is a directory 0"), "{error}");

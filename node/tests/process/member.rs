@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -51,6 +52,8 @@ impl Member {
         for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("KVNODE_")) {
             command.env_remove(variable);
         }
+        // The tests want no more than a few MB, however full the machine is.
+        command.env("KVNODE_DISK_RESERVE", "1Mi");
         Member::start(logs, name, command.args(arguments).current_dir(logs))
     }
 
@@ -123,9 +126,11 @@ pub fn parts(line: &str) -> (SocketAddr, String) {
 
 /// The first of `count` ports after one another that nobody uses at the moment.
 pub fn free_ports(count: u16) -> u16 {
-    // Each test process begins elsewhere, so that two of them rarely look at the same ports.
-    let begin = 20_000 + (std::process::id() % 1_000) as u16 * 30;
-    let bases = (0..300_u16).map(|step| 20_000 + (begin - 20_000 + step * 40) % 12_000);
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    // Each test process begins elsewhere, and each of its tests, so that two of them rarely look at the same ports.
+    let calls = CALLS.fetch_add(1, Ordering::Relaxed) % 100;
+    let begin = (std::process::id() % 1_000) as u16 * 12 + calls * 120;
+    let bases = (0..300_u16).map(|step| 20_000 + (begin + step * 40) % 12_000);
     let free = |base: &u16| (*base..base + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
     bases.into_iter().find(free).expect("free ports on this machine")
 }

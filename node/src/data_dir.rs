@@ -126,9 +126,9 @@ impl DataDir {
         Identity::read(path).ok().flatten()
     }
 
-    /// Lets another process open the directory.
-    pub fn close(self) {
-        drop(self.lock);
+    /// Gives up the directory; another process may open it once the lock goes.
+    pub fn close(self) -> Lock {
+        self.lock
     }
 }
 

@@ -1,6 +1,8 @@
 //! A member's life, from the first instruction to the exit code.
 //!
 //! ```text
+//!  ┌──────────────────────┐ removed from its group while it was away: it starts as another member
+//!  ▼                      │
 //! Starting ──▶ Blank ──▶ Running ──▶ Draining ──▶ end, 0
 //!  │  ▲ │        │          │            │
 //!  │  │ └────────┴──────────┴────────────┴──────▶ failed, 1: storage or Raft cannot go on; the next start recovers
@@ -16,6 +18,8 @@ mod data_port;
 mod disk_watch;
 mod draining;
 mod error;
+mod joining;
+mod leaving;
 mod ports;
 mod quarantined;
 mod running;
@@ -92,10 +96,13 @@ pub async fn run(config: Config, level: Level, signals: Signals) -> Result<(), L
                 blank::Left::Formed => State::Running(open),
                 blank::Left::Asked => State::Draining(open),
             },
-            State::Running(open) => {
-                running::wait(&open, &level, &signals).await?;
-                State::Draining(open)
-            }
+            State::Running(open) => match running::wait(&open, &level, &signals).await? {
+                running::Left::Asked => State::Draining(open),
+                running::Left::Removed => {
+                    leaving::put_aside(*open, &signals).await?;
+                    State::Starting
+                }
+            },
             State::Draining(open) => {
                 draining::close(*open, &signals).await?;
                 State::Ended

@@ -53,9 +53,9 @@ pub use error::{InitializeError, NotEverywhere, ProposeError, ReadError, StartEr
 pub use fitness::Stall;
 pub use logged::Logged;
 pub use membership::{Change, MembershipError, MembershipRefusal};
-pub use petition::{PetitionError, release};
+pub use petition::{PetitionError, join, release};
 pub use read::{Barrier, ReadPoint};
-pub use replacement::{ReleaseAnswer, ReleaseRequest};
+pub use replacement::{JoinAnswer, JoinRequest, ReleaseAnswer, ReleaseRequest};
 pub use settings::GroupSettings;
 pub use snapshot::SnapshotCounters;
 pub use status::GroupStatus;

@@ -73,6 +73,13 @@ const SETTINGS: &[(&str, &str, &str, &str, Option<&str>)] = &[
         Some("base=h:1,b=h:2"),
     ),
     ("bootstrap", "--bootstrap", "KVNODE_BOOTSTRAP", "false", Some("yes")),
+    (
+        "discover",
+        "--discover",
+        "KVNODE_DISCOVER",
+        "prod-peers.storage.svc:7400",
+        Some("prod-peers"),
+    ),
     ("selfReplace", "--self-replace", "KVNODE_SELF_REPLACE", "true", Some("maybe")),
     ("dev", "--dev", "KVNODE_DEV", "false", Some("yes")),
 ];

@@ -145,6 +145,8 @@ settings! {
         "Without Kubernetes: all members and their peer ports, this one among them";
     bootstrap: Switch, "bootstrap", "KVNODE_BOOTSTRAP", "bootstrap", "BOOL", Some("false"), Some("false"),
         "Without Kubernetes, on exactly one member: form the group as soon as every one of --members answers that it is blank";
+    discover: Value, "discover", "KVNODE_DISCOVER", "discover", "HOST:PORT", None, None,
+        "Whom else to ask for the group: every address that this name resolves to (a headless Service, say), on this peer port";
     self_replace: Switch, "self-replace", "KVNODE_SELF_REPLACE", "selfReplace", "BOOL", Some("false"), Some("false"),
         "A member that cannot vouch for its data, or has lost it, asks the leader by itself to be replaced by a new one; without it somebody calls POST /admin/release";
     tenants: Value, "tenants", "KVNODE_TENANTS", "tenants", "FILE", None, None,

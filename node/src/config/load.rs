@@ -58,6 +58,7 @@ fn is_alone(merged: &Merged, has_file: bool) -> Result<bool, ConfigError> {
         &merged.tls_dir,
         &merged.token_keys,
         &merged.bootstrap,
+        &merged.discover,
         &merged.tenants,
         &merged.peer_advertise,
     ];
@@ -99,6 +100,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         log_format,
         members,
         bootstrap,
+        discover,
         self_replace,
         tenants,
         signing_key,
@@ -151,6 +153,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
             peer_listen,
             peer_advertise,
             members,
+            discover,
             tenants,
             signing_key,
             credentials_dir,
@@ -187,6 +190,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
             tls_dir: required("tlsDir", tls_dir, because)?.parse(value::path)?,
             token_keys: required("tokenKeys", token_keys, because)?.parse(value::path)?,
             self_replace: self_replace.parse(value::boolean)?,
+            discover: discover.map(|given| given.parse(value::address)).transpose()?,
             standalone,
         };
         (mode, Some(PeerPort { listen, advertise }))

@@ -40,6 +40,8 @@ pub enum Mode {
         token_keys: PathBuf,
         /// Whether it asks by itself to be replaced when it cannot vouch for its data, or has lost it.
         self_replace: bool,
+        /// A name, `host:port`, whose addresses are peer ports of this group.
+        discover: Option<String>,
         /// Without Kubernetes: what an operator would do.
         standalone: Standalone,
     },

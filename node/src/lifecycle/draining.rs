@@ -16,13 +16,15 @@ use kvfleet_api::admin::Role;
 use tokio::time::Instant;
 
 use super::{error::LifecycleError, signals::Signals, starting::Open};
+use crate::data_dir::Lock;
 
 /// A handover takes a few milliseconds to a good target; a bad one costs an election, and then another attempt has no better chance.
 const HANDOVER: Duration = Duration::from_secs(2);
 /// How long requests under way may take. With the longest `drainDelay` (30 s) and two handovers it stays well under the grace of 75 s.
 const UNDER_WAY: Duration = Duration::from_secs(20);
 
-pub(super) async fn close(open: Open, signals: &Signals) -> Result<(), LifecycleError> {
+/// Returns the lock: the data directory is free once it goes.
+pub(super) async fn close(open: Open, signals: &Signals) -> Result<Lock, LifecycleError> {
     tracing::info!("asked to end: handing over");
     hand_over(&open).await;
     open.health.draining();
@@ -43,22 +45,23 @@ pub(super) async fn close(open: Open, signals: &Signals) -> Result<(), Lifecycle
         data_port,
         transport,
         temporary,
+        mut tasks,
         ..
     } = open;
+    tasks.shutdown().await;
     if tokio::time::timeout(UNDER_WAY, data_port.close()).await.is_err() {
         tracing::warn!("some requests took too long and were cut off");
     }
     group.shutdown().await;
-    transport.close();
+    transport.closed().await;
     match tokio::task::spawn_blocking(move || log.close()).await? {
         Ok(()) => {}
         // Everything acknowledged is on disk already; the next start recovers as after a crash.
         Err(error) => tracing::warn!(%error, "the write-ahead log did not close well"),
     }
-    data_dir.close();
     drop(temporary);
     tracing::info!("ended");
-    Ok(())
+    Ok(data_dir.close())
 }
 
 /// Makes another voter the leader, if this member is.

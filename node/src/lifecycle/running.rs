@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::{error::LifecycleError, signals::Signals, starting::Open};
+use super::{error::LifecycleError, leaving, signals::Signals, starting::Open};
 use crate::{
     config::LogLevel,
     logging::Level,
@@ -10,13 +10,22 @@ use crate::{
     state::Views,
 };
 
-/// Until the process is asked to end.
-pub(super) async fn wait(open: &Open, level: &Level, signals: &Signals) -> Result<(), LifecycleError> {
+/// How the state was left.
+pub(super) enum Left {
+    /// The process was asked to end.
+    Asked,
+    /// The group has removed this member.
+    Removed,
+}
+
+/// Until the process is asked to end, or the member has no group any more.
+pub(super) async fn wait(open: &Open, level: &Level, signals: &Signals) -> Result<Left, LifecycleError> {
     tokio::select! {
-        () = signals.end() => Ok(()),
+        () = signals.end() => Ok(Left::Asked),
+        () = leaving::removed(open) => Ok(Left::Removed),
         error = open.failed() => Err(error),
         () = follow_settings(&open.views, level, open.log_level) => Err(LifecycleError::Failed("the state machine has stopped".to_owned())),
-        () = provide(open) => Ok(()),
+        never = provide(open) => match never {},
     }
 }
 
@@ -47,7 +56,7 @@ async fn follow_settings(views: &Views, level: &Level, configured: LogLevel) {
 }
 
 /// Puts the tenants of the file in force and writes their tokens; then there is nothing left to do, and this never resolves.
-async fn provide(open: &Open) {
+async fn provide(open: &Open) -> std::convert::Infallible {
     let cluster = open.data_dir.identity().cluster;
     for wanted in &open.role.tenants {
         let status = match provision::put(&open.group, wanted).await {

@@ -8,12 +8,16 @@ use std::{
 };
 
 use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 
 use super::{
     data_port::{self, DataPortSettings},
     disk_watch::{DiskWatch, Seen},
     error::LifecycleError,
+    joining,
     ports::Ports,
     quarantined::Quarantined,
     surroundings::Listening,
@@ -94,6 +98,9 @@ pub(super) struct Open {
     pub(super) health: Health,
     pub(super) addresses: Listening,
     pub(super) data_port: Server,
+    pub(super) config: Config,
+    /// What goes on beside serving; ends with the member.
+    pub(super) tasks: JoinSet<()>,
     /// The admin port is served until this goes.
     pub(super) _admin_port: oneshot::Sender<()>,
     pub(super) drain_delay: Duration,
@@ -259,7 +266,23 @@ impl Starting {
             cluster = %identity.cluster, member = identity.member, name, data = %addresses.data, health = %addresses.health,
             metrics = %addresses.metrics, admin = %addresses.admin, peer = peer_advertise, "the member is open"
         );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(joining::remember(group.clone(), data_dir.path().to_owned()));
+        if cluster.is_some() {
+            let newcomer = joining::Newcomer {
+                group: group.clone(),
+                transport: transport.clone(),
+                config: config.clone(),
+                path: data_dir.path().to_owned(),
+                identity,
+                peer_advertise: peer_advertise.clone(),
+                self_replace: matches!(config.mode, Mode::Cluster { self_replace: true, .. }),
+            };
+            tasks.spawn(newcomer.take_place());
+        }
         Ok(Open {
+            config: config.clone(),
+            tasks,
             group,
             views,
             log: wal,

@@ -17,6 +17,7 @@ pub(super) use calls::{
     decode_vote_call, encode_vote_answer, encode_vote_call,
 };
 pub(super) use membership_calls::{ChangeAnswer, KnownMembership, MembershipCall};
+pub(super) use replacement::JoinCall;
 
 pub(super) use snapshot::{CheckpointsAnswer, SnapshotAnswer, SnapshotCall, SnapshotStep};
 

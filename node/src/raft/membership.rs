@@ -160,7 +160,7 @@ impl Group {
 }
 
 impl Inner {
-    async fn change_members(self: &Arc<Self>, change: Change, deadline: Instant) -> Result<(), MembershipError> {
+    pub(super) async fn change_members(self: &Arc<Self>, change: Change, deadline: Instant) -> Result<(), MembershipError> {
         let mut leadership = self.leadership.subscribe();
         loop {
             if self.is_draining() {

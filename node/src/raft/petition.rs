@@ -6,7 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::replacement::{ReleaseAnswer, ReleaseRequest};
+use super::{
+    encoding::JoinCall,
+    replacement::{JoinAnswer, JoinRequest, ReleaseAnswer, ReleaseRequest},
+};
 use crate::peer::{CallError, Lane, Method, PeerAddress, Transport};
 
 /// How long one member may take to say who it is.
@@ -49,6 +52,46 @@ pub async fn release(
         }
     }
     Err(last.map_or(PetitionError::Nobody, |last| PetitionError::NoLeader { last }))
+}
+
+/// Asks the members at these addresses to take a member in, one after the other until one has the leader's word.
+///
+/// # Errors
+/// [`PetitionError`].
+pub async fn join(
+    transport: &Transport,
+    addresses: &[String],
+    request: &JoinRequest,
+    deadline: Instant,
+) -> Result<JoinAnswer, PetitionError> {
+    let mut last = None;
+    for address in addresses {
+        match ask_to_join(transport, address, request, deadline).await {
+            Ok(JoinAnswer::Elsewhere) => last = Some(format!("the member at {address} finds none")),
+            Ok(answer) => return Ok(answer),
+            Err(error) => last = Some(error.to_string()),
+        }
+    }
+    Err(last.map_or(PetitionError::Nobody, |last| PetitionError::NoLeader { last }))
+}
+
+async fn ask_to_join(transport: &Transport, address: &str, request: &JoinRequest, deadline: Instant) -> Result<JoinAnswer, CallError> {
+    let found = transport.identify(address, deadline.min(Instant::now() + IDENTIFY)).await?;
+    let peer = PeerAddress {
+        id: found.id,
+        address: address.to_owned(),
+    };
+    // Who is asked shall say how far it is before we stop listening.
+    let patience = deadline.saturating_duration_since(Instant::now()) * 9 / 10;
+    let call = JoinCall {
+        patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+        request: request.clone(),
+    };
+    let answer = transport.call(&peer, Lane::Calls, Method::Join, call.encode(), deadline).await?;
+    JoinAnswer::decode(answer).map_err(|_| CallError::Refused {
+        target: peer.id,
+        refusal: crate::peer::Refusal::Malformed,
+    })
 }
 
 /// Asks one member, and then the one that it takes for the leader.

@@ -1,16 +1,20 @@
 //! May a member put its data aside and come back as a new one? In: the question, from a member that is quarantined, blank, or not heard of
-//! by its group any more. Out: the leader's word, after a look at the group as it is at this moment. Absent: the replacement itself
-//! (`membership`), and what the asker does then (`lifecycle`).
+//! by its group any more; later the new member's wish for the place. Out: the leader's word, after a look at the group as it is at this
+//! moment; the place. Absent: the change of members itself (`membership`), and what the asker does then (`lifecycle`).
 //!
 //! The damaged copy may be the last one of something. So it is put aside only while the group can do without it: at least three voters, all
 //! the others heard within two heartbeats and with everything that was committed when they were asked, and nothing else being changed.
 
+use std::sync::Arc;
+
+use kvfleet_api::admin::MemberAddress;
 use openraft::{Instant as _, RaftMetrics, async_runtime::watch::WatchReceiver as _};
 use tokio::time::Instant;
 
 use super::{
     Inner,
     encoding::ReadAnswer,
+    membership::{Change, MembershipError, MembershipRefusal},
     read::Barrier,
     status,
     types::{LogId, Types},
@@ -49,7 +53,60 @@ pub enum ReleaseAnswer {
     Refused(String),
 }
 
+/// A blank member's wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinRequest {
+    /// Whose place it takes.
+    pub replaces: u64,
+    /// The new member.
+    pub itself: MemberAddress,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinAnswer {
+    /// It votes, in the place of the other.
+    Done,
+    /// The other has left the group: there is no place to take.
+    NoPlace,
+    /// There is no leader to be found from here.
+    Elsewhere,
+    /// Not now, and why; while it catches up, how far it is.
+    Refused(String),
+}
+
 impl Inner {
+    /// Takes a new member into the place of a lost one. May be asked for again and again.
+    pub(super) async fn join(self: &Arc<Self>, request: JoinRequest, deadline: Instant) -> JoinAnswer {
+        let JoinRequest { replaces, itself } = request;
+        // A newcomer that was lost in its turn while it caught up: its name and address would stand in the way for ever.
+        let left_over = |member: &MemberAddress| !member.voter && member.id != itself.id && member.name == itself.name;
+        let left_over: Vec<u64> = self
+            .read_status()
+            .members
+            .iter()
+            .filter(|member| left_over(member))
+            .map(|member| member.id)
+            .collect();
+        for id in left_over {
+            if let Err(error) = self.change_members(Change::Remove { id }, deadline).await {
+                return answer_of(error);
+            }
+        }
+        let change = Change::Replace {
+            old: replaces,
+            new: itself,
+        };
+        match self.change_members(change, deadline).await {
+            Ok(()) => JoinAnswer::Done,
+            Err(MembershipError::Refused {
+                refusal: MembershipRefusal::NoSuchMember,
+                ..
+            }) if !self.read_status().members.iter().any(|member| member.id == replaces) => JoinAnswer::NoPlace,
+            Err(error) => answer_of(error),
+        }
+    }
+
     /// Answers a member's question. `asker` is the id that the asker has now.
     pub(super) async fn release(&self, asker: u64, request: ReleaseRequest) -> ReleaseAnswer {
         let leadership = *self.leadership.borrow();
@@ -78,7 +135,12 @@ impl Inner {
                 Some(old) if is_member(old) => Some(old),
                 Some(_) => return ReleaseAnswer::Left,
                 None if is_member(asker) => return ReleaseAnswer::Member,
-                None => members.iter().find(|member| member.name == name).map(|member| member.id),
+                // A newcomer that was lost while it caught up has the same name, and no place.
+                None => members
+                    .iter()
+                    .filter(|member| member.name == name)
+                    .max_by_key(|member| member.voter)
+                    .map(|member| member.id),
             };
             match found {
                 None => return ReleaseAnswer::Left,
@@ -136,6 +198,14 @@ impl Inner {
             let behind = matched.get(id).and_then(Option::as_ref).map(|matched| matched.index) < committed.map(|id| id.index);
             behind.then(|| format!("member {id:x} has not caught up: the group cannot spare another copy"))
         })
+    }
+}
+
+fn answer_of(error: MembershipError) -> JoinAnswer {
+    match error {
+        MembershipError::Refused { detail, .. } => JoinAnswer::Refused(detail),
+        MembershipError::StillRunning(progress) => JoinAnswer::Refused(progress),
+        MembershipError::NoLeader | MembershipError::Draining | MembershipError::Failed(_) => JoinAnswer::Elsewhere,
     }
 }
 

@@ -10,7 +10,8 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Inner,
     encoding::{
-        self, Answered, AppendCall, ForwardCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable, WaitAnswer, WaitCall,
+        self, Answered, AppendCall, ForwardCall, JoinCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable, WaitAnswer,
+        WaitCall,
     },
     freshness::Told,
     replacement::ReleaseRequest,
@@ -128,8 +129,12 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
             Some(WaitAnswer(inner.has_applied(revision, after(patience_ms)).await).encode())
         }
         Method::Checkpoints => Some(inner.own_checkpoints().encode()),
-        // The session answers these, `serve` has handed the snapshots on, and nothing asks for `Join` yet.
-        Method::Snapshot | Method::Ping | Method::Identify | Method::Join => None,
+        Method::Join => {
+            let JoinCall { patience_ms, request } = JoinCall::decode(body)?;
+            Some(inner.join(request, after(patience_ms)).await.encode())
+        }
+        // The session answers these, and `serve` has handed the snapshots on.
+        Method::Snapshot | Method::Ping | Method::Identify => None,
     })
 }
 

@@ -21,6 +21,7 @@ pub const NAMES: [&str; 3] = ["a", "b", "c"];
 pub struct Cluster {
     base: u16,
     drain_delay: &'static str,
+    variables: &'static [(&'static str, &'static str)],
     pub members: Vec<Option<Member>>,
     pub token: String,
     // Dropped last: the processes write into it until they are gone.
@@ -29,12 +30,18 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(drain_delay: &'static str) -> Cluster {
+        Cluster::start_with(drain_delay, &[])
+    }
+
+    /// With these variables for every member.
+    pub fn start_with(drain_delay: &'static str, variables: &'static [(&'static str, &'static str)]) -> Cluster {
         let directory = tempfile::tempdir().expect("a directory");
         let base = free_ports(40);
         let mut cluster = Cluster {
             directory,
             base,
             drain_delay,
+            variables,
             members: vec![None, None, None],
             token: String::new(),
         };
@@ -58,7 +65,10 @@ impl Cluster {
             .env("KVNODE", env!("CARGO_BIN_EXE_kvnode"))
             .env("KVFLEET_DIR", self.directory.path().join("data"))
             .env("KVFLEET_PORT", self.base.to_string())
-            .env("KVNODE_DRAIN_DELAY", self.drain_delay);
+            .env("KVNODE_DRAIN_DELAY", self.drain_delay)
+            // The tests want no more than a few MB, however full the machine is.
+            .env("KVNODE_DISK_RESERVE", "1Mi")
+            .envs(self.variables.iter().copied());
         self.members[number] = Some(Member::start(self.directory.path(), name, &mut command));
     }
 

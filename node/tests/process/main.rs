@@ -15,3 +15,4 @@ mod http;
 mod member;
 mod quarantine;
 mod reads;
+mod replacement;

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::{cluster::Cluster, http::request, member::eventually};
 
 /// Spoils the newest record that the log of this member holds, as a disk that loses a sector does.
-fn damage_log(data_dir: &Path) {
+pub fn damage_log(data_dir: &Path) {
     let dumped = std::process::Command::new(env!("CARGO_BIN_EXE_kvnode"))
         .args(["dump-log", "--data-dir"])
         .arg(data_dir)

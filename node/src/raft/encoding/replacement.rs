@@ -1,6 +1,8 @@
-//! The bodies of `Release`: may a member put its data aside? Numbers are big-endian, texts have their length (u16) in front.
+//! The bodies of `Release` (may a member put its data aside?) and `Join` (take this member into the place of another). Numbers are
+//! big-endian, texts have their length (u16) in front.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kvfleet_api::admin::MemberAddress;
 
 use super::{
     Read, Unreadable, end, get_flag,
@@ -8,7 +10,7 @@ use super::{
 };
 use crate::{
     peer::PeerAddress,
-    raft::replacement::{ReleaseAnswer, ReleaseRequest},
+    raft::replacement::{JoinAnswer, JoinRequest, ReleaseAnswer, ReleaseRequest},
 };
 
 impl ReleaseRequest {
@@ -89,6 +91,78 @@ impl ReleaseAnswer {
     }
 }
 
+/// A wish to join. Answered by [`JoinAnswer`].
+pub(in crate::raft) struct JoinCall {
+    /// How long the asker still waits.
+    pub(in crate::raft) patience_ms: u32,
+    pub(in crate::raft) request: JoinRequest,
+}
+
+impl JoinCall {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let JoinCall {
+            patience_ms,
+            request: JoinRequest { replaces, itself },
+        } = self;
+        let mut bytes = BytesMut::with_capacity(64);
+        bytes.put_u32(*patience_ms);
+        bytes.put_u64(*replaces);
+        bytes.put_u64(itself.id);
+        put_text(&mut bytes, &itself.name);
+        put_text(&mut bytes, &itself.peer);
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let patience_ms = bytes.try_get_u32()?;
+        let replaces = bytes.try_get_u64()?;
+        let itself = MemberAddress {
+            id: bytes.try_get_u64()?,
+            name: get_text(&mut bytes)?,
+            peer: get_text(&mut bytes)?,
+            voter: true,
+        };
+        end(&bytes)?;
+        Ok(JoinCall {
+            patience_ms,
+            request: JoinRequest { replaces, itself },
+        })
+    }
+}
+
+impl JoinAnswer {
+    pub(in crate::raft) fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(64);
+        match self {
+            JoinAnswer::Done => bytes.put_u8(0),
+            JoinAnswer::NoPlace => bytes.put_u8(1),
+            JoinAnswer::Elsewhere => bytes.put_u8(2),
+            JoinAnswer::Refused(reason) => {
+                bytes.put_u8(3);
+                put_text(&mut bytes, reason);
+            }
+        }
+        bytes.freeze()
+    }
+
+    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let answer = match bytes.try_get_u8()? {
+            0 => JoinAnswer::Done,
+            1 => JoinAnswer::NoPlace,
+            2 => JoinAnswer::Elsewhere,
+            3 => JoinAnswer::Refused(get_text(&mut bytes)?),
+            value => {
+                return Err(Unreadable::Unknown {
+                    field: "join answer",
+                    value: u64::from(value),
+                });
+            }
+        };
+        end(&bytes)?;
+        Ok(answer)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
@@ -105,6 +179,34 @@ mod tests {
         let golden = Bytes::from_static(&[1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 1, b'a']);
         assert_eq!(request.encode(), golden);
         assert_eq!(ReleaseRequest::decode(golden).unwrap(), request);
+        let call = JoinCall {
+            patience_ms: 1,
+            request: JoinRequest {
+                replaces: 7,
+                itself: MemberAddress {
+                    id: 9,
+                    name: "a".to_owned(),
+                    peer: "a:1".to_owned(),
+                    voter: true,
+                },
+            },
+        };
+        let mut golden = vec![0, 0, 0, 1];
+        golden.extend(7_u64.to_be_bytes());
+        golden.extend(9_u64.to_be_bytes());
+        golden.extend([0, 1, b'a', 0, 3, b'a', b':', b'1']);
+        assert_eq!(call.encode(), golden);
+        let read = JoinCall::decode(Bytes::from(golden)).unwrap();
+        assert_eq!((read.patience_ms, read.request), (1, call.request));
+        for (answer, golden) in [
+            (JoinAnswer::Done, &[0][..]),
+            (JoinAnswer::NoPlace, &[1]),
+            (JoinAnswer::Elsewhere, &[2]),
+            (JoinAnswer::Refused("no".to_owned()), &[3, 0, 2, b'n', b'o']),
+        ] {
+            assert_eq!(answer.encode(), golden);
+            assert_eq!(JoinAnswer::decode(Bytes::copy_from_slice(golden)).unwrap(), answer);
+        }
         let leader = PeerAddress {
             id: 2,
             address: "b:1".to_owned(),

@@ -93,6 +93,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         heartbeat_interval,
         election_timeout,
         max_batch,
+        compress_above,
         disk_reserve,
         drain_delay,
         log_level,
@@ -121,6 +122,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         delay if delay.as_secs() > 30 => Err("is too long: at most 30s".to_owned()),
         delay => Ok(delay),
     })?;
+    let compress_above = required("compressAbove", compress_above, "always")?.parse(value::quantity)?;
     let disk_reserve = disk_reserve.map(|given| given.parse(value::quantity)).transpose()?;
     let raft = timing(
         required("heartbeatInterval", heartbeat_interval, "always")?,
@@ -205,6 +207,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         name,
         addresses,
         raft,
+        compress_above,
         disk_reserve,
         drain_delay,
         logging,

@@ -178,7 +178,7 @@ async fn a_new_member_gets_a_snapshot() {
 }
 
 /// Rewrites a row behind the back of a member that is stopped.
-fn tamper(fleet: &Fleet, at: usize, keyspace: Keyspace, key: Vec<u8>, change: impl Fn(&mut Vec<u8>)) {
+fn tamper(fleet: &Fleet, at: usize, keyspace: Keyspace, key: Vec<u8>, change: impl Fn(&mut [u8])) {
     let mut store = FjallStores::open(&fleet.home(at).join("sm")).unwrap();
     let mut value = store.reader().get(keyspace, &key).unwrap().unwrap().to_vec();
     change(&mut value);
@@ -191,7 +191,7 @@ fn tamper(fleet: &Fleet, at: usize, keyspace: Keyspace, key: Vec<u8>, change: im
     store.persist().unwrap();
 }
 
-fn flip_last(value: &mut Vec<u8>) {
+fn flip_last(value: &mut [u8]) {
     if let Some(last) = value.last_mut() {
         *last ^= 1;
     }

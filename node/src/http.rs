@@ -34,4 +34,4 @@ mod time;
 mod trace;
 
 pub use port::{Port, router};
-pub use server::{Server, serve};
+pub use server::{Cut, Server, serve};

@@ -9,7 +9,7 @@ mod process;
 mod requests;
 mod server;
 
-pub use member::{LogCounters, MemberFigures, Source};
+pub use member::{LogCounters, MemberFigures, PeerCounters, Source};
 pub use process::resident_bytes;
 pub use requests::{Observation, Requests};
 pub(crate) use server::render;

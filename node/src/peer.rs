@@ -8,7 +8,8 @@
 //! A member keeps up to four connections to each other one, a [`Lane`] each, so that votes and heartbeats never queue behind a large append
 //! or a snapshot.
 //! Requests on a lane are pipelined; answers come in any order. Every frame carries its sender's clock and the last stamp that it knows
-//! ([`Clock`]), and what room its disk has ([`Rooms`]).
+//! ([`Clock`]), and what room its disk has ([`Rooms`]). Long bodies
+//! travel compressed where that makes them shorter.
 
 mod budget;
 mod carried;
@@ -18,6 +19,7 @@ mod error;
 mod frame;
 mod link;
 mod listener;
+mod packing;
 mod rooms;
 mod session;
 #[cfg(all(test, tokio_unstable))]
@@ -29,6 +31,7 @@ pub use clock::Clock;
 pub use error::{CallError, Refusal};
 pub use frame::{MAX_FRAME_BYTES, Method};
 pub use link::{Lane, PeerAddress};
+pub use packing::Traffic;
 pub use rooms::Rooms;
 pub use session::{Reply, Request, Service};
 pub use transport::{Identified, Transport, TransportError, TransportSettings};

@@ -61,6 +61,7 @@ const SETTINGS: &[(&str, &str, &str, &str, Option<&str>)] = &[
         Some("100ms"),
     ),
     ("maxBatch", "--max-batch", "KVNODE_MAX_BATCH", "128", Some("0")),
+    ("compressAbove", "--compress-above", "KVNODE_COMPRESS_ABOVE", "64Ki", Some("4KB")),
     ("diskReserve", "--disk-reserve", "KVNODE_DISK_RESERVE", "512Mi", Some("512 MB")),
     ("drainDelay", "--drain-delay", "KVNODE_DRAIN_DELAY", "2s", Some("2h")),
     ("logLevel", "--log-level", "KVNODE_LOG_LEVEL", "debug", Some("verbose")),

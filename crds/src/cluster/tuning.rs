@@ -30,6 +30,11 @@ pub struct Replication {
     /// How many log entries travel to another member in one message, from 1 to 65536. Default 4096.
     #[schemars(range(min = 1, max = 65_536))]
     pub max_batch: u32,
+
+    /// Messages between members from this size on are compressed when that makes them smaller, from 0 (none is) to 32Mi. It saves
+    /// network for some processor time. Default 4Ki.
+    #[schemars(extend("x-kubernetes-validations" = rules::quantity("replication.compressAbove", "0", "32Mi")))]
+    pub compress_above: Quantity,
 }
 
 impl Default for Replication {
@@ -38,6 +43,7 @@ impl Default for Replication {
             heartbeat_interval: "75ms".into(),
             election_timeout: "900ms".into(),
             max_batch: 4096,
+            compress_above: "4Ki".into(),
         }
     }
 }

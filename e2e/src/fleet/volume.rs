@@ -106,6 +106,32 @@ impl Volume {
         tool::run("fsfreeze", &["--unfreeze", text(&self.mount)?]).map(drop)
     }
 
+    /// Fills it with a file until `leave` bytes are free.
+    ///
+    /// # Errors
+    /// When less is free already.
+    pub fn fill(&self, leave: u64) -> Result<()> {
+        let mount = text(&self.mount)?;
+        let free = tool::run("df", &["--output=avail", "--block-size=1", mount])?;
+        let free: u64 = free.lines().last().unwrap_or_default().trim().parse().context("df")?;
+        let length = free
+            .checked_sub(leave)
+            .with_context(|| format!("only {free} bytes are free in {mount}"))?;
+        tool::run("fallocate", &["--length", &length.to_string(), text(&self.filler())?]).map(drop)
+    }
+
+    /// Takes the file of [`Volume::fill`] away.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn make_room(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.filler())?)
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.mount.join("filler")
+    }
+
     fn mount(&self) -> Result<()> {
         tool::run(
             "mount",

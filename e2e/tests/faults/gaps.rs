@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use kvfleet_e2e::{
     dice::{self, Dice},
     fleet::{Disks, Fleet, Shape},
@@ -18,6 +18,8 @@ enum Way {
     Killed,
     /// SIGTERM: it hands over first.
     Terminated,
+    /// Its disk stops answering, for good.
+    DiskFrozen,
 }
 
 /// What the writers met in one run.
@@ -38,6 +40,11 @@ fn a_leader_that_is_told_to_go_costs_a_tenth_of_a_second() {
     measure(Way::Terminated, Duration::from_millis(100));
 }
 
+#[test]
+fn a_leader_whose_disk_freezes_costs_at_most_five_seconds_and_ends() {
+    measure(Way::DiskFrozen, Duration::from_secs(5));
+}
+
 /// The bar is for the 99th percentile, and for a run of its own on an idle machine: with `KVFLEET_GAPS` it is judged, without it the figures are
 /// printed and twice the bar (and at least a second more) is allowed.
 fn measure(way: Way, bar: Duration) {
@@ -46,7 +53,8 @@ fn measure(way: Way, bar: Duration) {
     let seed = dice::seed();
     println!("{way:?}: KVFLEET_SEED={seed}");
     verdict::run(async {
-        let mut fleet = Fleet::start(Shape::three(Disks::Shared)).await?;
+        let disks = if way == Way::DiskFrozen { Disks::Volumes } else { Disks::Shared };
+        let mut fleet = Fleet::start(Shape::three(disks)).await?;
         let dice = Dice::new(seed);
         let recorder = Recorder::new();
         let mut gaps = Vec::new();
@@ -98,6 +106,7 @@ async fn one(fleet: &mut Fleet, way: Way, dice: &Dice, recorder: &Recorder) -> R
     match way {
         Way::Killed => fleet.member(leader).kill()?,
         Way::Terminated => fleet.member(leader).process()?.signal("TERM")?,
+        Way::DiskFrozen => fleet.member(leader).volume.as_ref().context("a volume")?.freeze()?,
     }
     // Until another leads and the load goes on, through the two that are left.
     let others: Vec<usize> = (0..fleet.size()).filter(|number| *number != leader).collect();
@@ -117,6 +126,17 @@ async fn one(fleet: &mut Fleet, way: Way, dice: &Dice, recorder: &Recorder) -> R
     match way {
         Way::Killed => {}
         Way::Terminated => drop(fleet.member(leader).take()?.wait()?),
+        Way::DiskFrozen => {
+            // The kernel lets go of its threads only when the disk answers again; what they were told stays.
+            let hung = Instant::now();
+            while !fleet.member(leader).said().contains("the disk hangs") {
+                ensure!(hung.elapsed() < Duration::from_secs(30), "a process whose disk hangs goes on");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            fleet.member(leader).volume.as_ref().context("a volume")?.thaw()?;
+            let status = fleet.member(leader).take()?.wait()?;
+            ensure!(!status.success(), "a process whose disk hung ended with {status}");
+        }
     }
     load.stop().await?;
     fleet.start_member(leader)?;

@@ -7,6 +7,7 @@
 
 mod corruption;
 mod frozen;
+mod full_disks;
 mod gaps;
 mod histories;
 mod ledger;

@@ -50,6 +50,7 @@ impl Member {
             cluster: CLUSTER,
             id: ID,
             name: "m0".into(),
+            compress_above: 4 << 10,
         });
         let settings = GroupSettings {
             cluster_id: CLUSTER,

@@ -133,6 +133,8 @@ settings! {
         "The least time without a heartbeat before an election; at least 6 heartbeats";
     max_batch: Value, "max-batch", "KVNODE_MAX_BATCH", "maxBatch", "COUNT", Some("4096"), Some("4096"),
         "The most log entries that are written or sent at once";
+    compress_above: Value, "compress-above", "KVNODE_COMPRESS_ABOVE", "compressAbove", "BYTES", Some("4Ki"), Some("4Ki"),
+        "Messages between members from this size on are compressed when that makes them smaller; 0: never";
     disk_reserve: Value, "disk-reserve", "KVNODE_DISK_RESERVE", "diskReserve", "BYTES", None, None,
         "What is kept free on the disk: below it writes that add data are refused; when not set: the larger of 5% of the file system and 240Mi";
     drain_delay: Value, "drain-delay", "KVNODE_DRAIN_DELAY", "drainDelay", "DURATION", Some("5s"), Some("0s"),

@@ -94,6 +94,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         heartbeat_interval,
         election_timeout,
         max_batch,
+        compress_above,
         disk_reserve,
         drain_delay,
         log_level,
@@ -123,6 +124,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         delay if delay.as_secs() > 30 => Err("is too long: at most 30s".to_owned()),
         delay => Ok(delay),
     })?;
+    let compress_above = required("compressAbove", compress_above, "always")?.parse(value::quantity)?;
     let disk_reserve = disk_reserve.map(|given| given.parse(value::quantity)).transpose()?;
     let raft = timing(
         required("heartbeatInterval", heartbeat_interval, "always")?,
@@ -209,6 +211,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         name,
         addresses,
         raft,
+        compress_above,
         disk_reserve,
         drain_delay,
         logging,

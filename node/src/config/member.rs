@@ -17,6 +17,8 @@ pub struct Config {
     pub addresses: Addresses,
     /// Raft's timing.
     pub raft: RaftTiming,
+    /// From which size on messages between members are compressed, bytes; 0: none is.
+    pub compress_above: u64,
     /// What is kept free on the disk, bytes; none: chosen by the size of the file system.
     pub disk_reserve: Option<u64>,
     /// How long requests are still taken after SIGTERM.

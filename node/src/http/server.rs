@@ -43,14 +43,37 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A running server. Dropping it stops it at once.
 pub struct Server {
     closing: Arc<AtomicBool>,
-    stop: watch::Sender<bool>,
+    stop: Arc<watch::Sender<Stop>>,
     accepting: tokio::task::JoinHandle<()>,
+}
+
+/// How connections end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// Not yet.
+    No,
+    /// When their requests are answered.
+    Answered,
+    /// At once.
+    Now,
+}
+
+/// Ends a server's connections from a thread that may wait for nothing.
+#[derive(Clone, Debug)]
+pub struct Cut(Arc<watch::Sender<Stop>>);
+
+impl Cut {
+    /// Breaks every connection off: who waits for an answer learns at once that none will come.
+    pub fn cut(&self) {
+        self.0.send_replace(Stop::Now);
+    }
 }
 
 /// Serves this router on this listener from now on.
 pub fn serve(listener: TcpListener, router: Router) -> Server {
     let closing = Arc::new(AtomicBool::new(false));
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Stop::No);
+    let stop = Arc::new(stop);
     let accepting = tokio::spawn(accept(listener, router, Arc::clone(&closing), stopped));
     Server { closing, stop, accepting }
 }
@@ -61,11 +84,16 @@ impl Server {
         self.closing.store(true, Ordering::Relaxed);
     }
 
+    /// For an emergency.
+    pub fn cutter(&self) -> Cut {
+        Cut(Arc::clone(&self.stop))
+    }
+
     /// Takes no more connections and no more requests; returns when those under way are answered.
     pub async fn close(self) {
         self.close_connections();
         // The accepting task has a receiver, and every connection has one.
-        self.stop.send_replace(true);
+        self.stop.send_replace(Stop::Answered);
         self.stop.closed().await;
     }
 }
@@ -73,10 +101,17 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.accepting.abort();
+        self.stop.send_if_modified(|stop| {
+            let first = *stop == Stop::No;
+            if first {
+                *stop = Stop::Answered;
+            }
+            first
+        });
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, closing: Arc<AtomicBool>, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, router: Router, closing: Arc<AtomicBool>, mut stopped: watch::Receiver<Stop>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let room = Arc::clone(&connections).acquire_owned();
@@ -103,7 +138,7 @@ async fn connection(
     stream: TcpStream,
     router: Router,
     closing: Arc<AtomicBool>,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<Stop>,
     _room: OwnedSemaphorePermit,
 ) {
     // Answers are small and whole: waiting for more to send would only delay them.
@@ -131,14 +166,23 @@ async fn connection(
     // Clients break off connections at any moment; that is no news.
     tokio::select! {
         _ = serving.as_mut() => {}
-        () = until_stopped(&mut stopped) => {
+        () = until(&mut stopped, |stop| stop != Stop::No) => {
             serving.as_mut().graceful_shutdown();
-            let _ = serving.await;
+            tokio::select! {
+                _ = serving => {}
+                () = cut_off(&mut stopped) => {}
+            }
         }
     }
 }
 
+async fn cut_off(stopped: &mut watch::Receiver<Stop>) {
+    if stopped.wait_for(|stop| *stop == Stop::Now).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// Also when the server was dropped.
-async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stopped| *stopped).await;
+async fn until(stopped: &mut watch::Receiver<Stop>, reached: impl Fn(Stop) -> bool) {
+    let _ = stopped.wait_for(|stop| reached(*stop)).await;
 }

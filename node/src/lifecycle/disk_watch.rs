@@ -5,7 +5,7 @@
 //! system for its free space may hang with it.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -17,7 +17,8 @@ use std::{
 use kvfleet_api::admin::Role;
 
 use crate::{
-    peer::{Rooms, Transport},
+    http::Cut,
+    peer::{Traffic, Transport},
     raft::{Group, Stall},
     storage::{self, MEMTABLE_BYTES, Space},
 };
@@ -38,14 +39,30 @@ fn reserve(given: Option<u64>, space: Space) -> u64 {
     given.unwrap_or_else(|| (space.total / 20).max(LEAST_RESERVE + 2 * MEMTABLE_BYTES))
 }
 
-/// What was last seen of the file system.
-#[derive(Clone, Debug)]
+/// The file system of the data directory as it was last seen, and the transport that tells others of it.
+#[derive(Clone)]
 pub(super) struct Seen {
+    directory: Arc<Path>,
+    reserve: Option<u64>,
     free: Arc<AtomicU64>,
-    rooms: Arc<Rooms>,
+    answers: Arc<AtomicBool>,
+    transport: Transport,
 }
 
 impl Seen {
+    /// Looks at the file system of `directory`, before the first request.
+    pub(super) fn new(directory: &Path, reserve: Option<u64>, transport: Transport) -> Seen {
+        let seen = Seen {
+            directory: directory.into(),
+            reserve,
+            free: Arc::default(),
+            answers: Arc::new(AtomicBool::new(true)),
+            transport,
+        };
+        seen.look();
+        seen
+    }
+
     /// Its free bytes.
     pub(super) fn free(&self) -> u64 {
         self.free.load(Ordering::Relaxed)
@@ -53,14 +70,34 @@ impl Seen {
 
     /// Those above the reserve; 0 while a write waits for space.
     pub(super) fn room(&self) -> u64 {
-        self.rooms.own()
+        self.transport.rooms().own()
+    }
+
+    /// What went to the other members and came from them.
+    pub(super) fn traffic(&self) -> Traffic {
+        self.transport.traffic()
+    }
+
+    fn look(&self) {
+        let found = storage::space(&self.directory);
+        let answered = self.answers.swap(found.is_ok(), Ordering::Relaxed);
+        match found {
+            Ok(space) => {
+                self.free.store(space.free, Ordering::Relaxed);
+                let room = space.free.saturating_sub(reserve(self.reserve, space));
+                self.transport.rooms().set_own(room);
+            }
+            Err(error) if answered => {
+                tracing::warn!(%error, directory = %self.directory.display(), "the file system does not say how much is free");
+            }
+            Err(_) => {}
+        }
     }
 }
 
 /// The two threads; they end when this is dropped.
 pub(super) struct DiskWatch {
     over: Arc<AtomicBool>,
-    pub(super) seen: Seen,
 }
 
 impl Drop for DiskWatch {
@@ -70,37 +107,14 @@ impl Drop for DiskWatch {
 }
 
 impl DiskWatch {
-    /// Watches the file system of `directory` for the member that `group` and `transport` are.
-    pub(super) fn start(directory: PathBuf, given: Option<u64>, group: Group, transport: Transport) -> std::io::Result<DiskWatch> {
+    /// Watches the disk of the member that `group` is; `requests` are those of its data port.
+    pub(super) fn start(seen: Seen, group: Group, requests: Cut) -> std::io::Result<DiskWatch> {
         let over = Arc::new(AtomicBool::new(false));
-        let seen = Seen {
-            free: Arc::default(),
-            rooms: Arc::clone(transport.rooms()),
-        };
-        let (shown, ended) = (seen.clone(), Arc::clone(&over));
-        let look = move |last: &mut bool| {
-            let answers = match storage::space(&directory) {
-                Ok(space) => {
-                    shown.free.store(space.free, Ordering::Relaxed);
-                    shown.rooms.set_own(space.free.saturating_sub(reserve(given, space)));
-                    true
-                }
-                Err(error) => {
-                    if *last {
-                        tracing::warn!(%error, directory = %directory.display(), "the file system does not say how much is free");
-                    }
-                    false
-                }
-            };
-            *last = answers;
-        };
-        let mut answers = true;
-        // Before the first request.
-        look(&mut answers);
+        let (ended, transport) = (Arc::clone(&over), seen.transport.clone());
         std::thread::Builder::new().name("disk-room".to_owned()).spawn(move || {
             while !ended.load(Ordering::Relaxed) {
                 std::thread::sleep(ROOM);
-                look(&mut answers);
+                seen.look();
             }
         })?;
         let ended = Arc::clone(&over);
@@ -109,12 +123,11 @@ impl DiskWatch {
                 std::thread::sleep(STALLS);
                 let stall = group.stall().filter(|stall| stall.since >= HUNG);
                 if let Some(stall) = stall.filter(|_| others_vote(&group)) {
-                    end(&stall, transport);
-                    return;
+                    end(&stall, &transport, &requests);
                 }
             }
         })?;
-        Ok(DiskWatch { over, seen })
+        Ok(DiskWatch { over })
     }
 }
 
@@ -125,9 +138,11 @@ fn others_vote(group: &Group) -> bool {
 }
 
 /// Ends the process, whatever hangs in it.
-fn end(stall: &Stall, transport: Transport) {
-    // The process may stay for as long as the kernel holds one of its threads, and its sockets with it: they are closed first.
+fn end(stall: &Stall, transport: &Transport, requests: &Cut) -> ! {
+    // The process may stay for as long as the kernel holds one of its threads, and its sockets with it: they are closed first. Without
+    // its peers it leads nobody, and who waits for an answer learns that none will come.
     transport.close();
+    requests.cut();
     let (said, heard) = mpsc::channel::<()>();
     let words = stall.to_string();
     let speaker = std::thread::Builder::new().name("last-words".to_owned()).spawn(move || {

@@ -149,6 +149,7 @@ impl Place {
             // Nobody: it can ask, and no frame is for it.
             id: member.unwrap_or(0),
             name: config.name.clone(),
+            compress_above: config.compress_above,
         };
         let transport = match &config.addresses.peer {
             Some(peer) => Transport::start(settings, &peer.listen, tls.clone()).await?,

@@ -31,7 +31,7 @@ use crate::{
     health::{Health, Readiness},
     http::Server,
     log::{self, Wal},
-    metrics::{LogCounters, MemberFigures, Requests, Source},
+    metrics::{LogCounters, MemberFigures, PeerCounters, Requests, Source},
     peer::{Transport, TransportSettings},
     raft::{Group, GroupSettings},
     standalone::{
@@ -164,6 +164,7 @@ impl Starting {
             name,
             addresses: configured,
             raft,
+            compress_above,
             disk_reserve,
             drain_delay,
             logging,
@@ -211,6 +212,7 @@ impl Starting {
             cluster: identity.cluster,
             id: identity.member,
             name: name.clone(),
+            compress_above,
         };
         let transport = match &configured.peer {
             Some(peer) => Transport::start(settings_of_transport, &peer.listen, tls.clone()).await?,
@@ -234,9 +236,8 @@ impl Starting {
             }
         };
 
-        let disk_watch = DiskWatch::start(data_dir.path().to_owned(), disk_reserve, group.clone(), transport.clone())
-            .map_err(|error| LifecycleError::Failed(format!("the system gives no thread to watch the disk: {error}")))?;
-        show(figures, &group, &views, &wal, health, &data_dir, disk_watch.seen.clone());
+        let seen = Seen::new(data_dir.path(), disk_reserve, transport.clone());
+        show(figures, &group, &views, &wal, health, &data_dir, seen.clone());
         let member = admin::Member {
             group: group.clone(),
             views: views.clone(),
@@ -259,6 +260,8 @@ impl Starting {
             requests: requests.clone(),
         };
         let data_port = data_port::open(settings, ports.data.listen()?, group.clone(), views.clone())?;
+        let disk_watch = DiskWatch::start(seen, group.clone(), data_port.cutter())
+            .map_err(|error| LifecycleError::Failed(format!("the system gives no thread to watch the disk: {error}")))?;
 
         let ready = group.clone();
         health.started(Readiness::Ask(Arc::new(move || ready.readiness())));
@@ -429,6 +432,7 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
         let view = views.latest();
         let counters = log.metrics();
         let snapshots = group.snapshots();
+        let traffic = disk.traffic();
         let served = |tenant: &kvfleet_api::tenant::TenantStatus| tenant.state == kvfleet_api::tenant::TenantState::Active;
         MemberFigures {
             term: status.term,
@@ -450,6 +454,12 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
             disk_free_bytes: disk.free(),
             disk_room_bytes: disk.room(),
             quarantined: false,
+            peers: PeerCounters {
+                sent: traffic.sent,
+                sent_uncompressed: traffic.sent_plain,
+                received: traffic.received,
+                received_uncompressed: traffic.received_plain,
+            },
             log: LogCounters {
                 groups: counters.groups,
                 fsyncs: counters.fsyncs,

@@ -21,6 +21,19 @@ pub struct LogCounters {
     pub entries: u64,
 }
 
+/// Bytes exchanged with the other members since the process started, before TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerCounters {
+    /// Sent.
+    pub sent: u64,
+    /// What was sent, before compression.
+    pub sent_uncompressed: u64,
+    /// Received.
+    pub received: u64,
+    /// What was received, after decompression.
+    pub received_uncompressed: u64,
+}
+
 /// The figures of one scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberFigures {
@@ -64,6 +77,8 @@ pub struct MemberFigures {
     pub snapshots_received: u64,
     /// The digest of all records and tenants, as of `applied_index`.
     pub digest: u128,
+    /// The other members.
+    pub peers: PeerCounters,
 }
 
 /// Where the figures come from; none before the member has opened its data directory.
@@ -107,6 +122,13 @@ impl Collector for MemberCollector {
             snapshots_sent,
             snapshots_received,
             digest,
+            peers:
+                PeerCounters {
+                    sent,
+                    sent_uncompressed,
+                    received,
+                    received_uncompressed,
+                },
         } = figures;
         let states = [
             (
@@ -165,6 +187,18 @@ impl Collector for MemberCollector {
             ),
             ("snapshots_sent", "Snapshots sent to other members", snapshots_sent),
             ("snapshots_received", "Snapshots received from other members", snapshots_received),
+            ("peer_sent_bytes", "Bytes sent to the other members", sent),
+            (
+                "peer_sent_uncompressed_bytes",
+                "What the bytes sent to the other members were before compression",
+                sent_uncompressed,
+            ),
+            ("peer_received_bytes", "Bytes received from the other members", received),
+            (
+                "peer_received_uncompressed_bytes",
+                "What the bytes received from the other members are without compression",
+                received_uncompressed,
+            ),
         ];
         for (name, help, value) in counters.into_iter().filter(|_| !quarantined) {
             let counter = ConstCounter::new(value);

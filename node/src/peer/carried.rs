@@ -1,11 +1,12 @@
-//! What this member's frames carry beside their bodies, and what is learned from those of others: clocks, stamps and room. One for all
-//! connections of a member.
+//! What this member's frames carry beside their bodies, and what is learned from those of others: clocks, stamps and room; and how bodies
+//! are packed. One for all connections of a member.
 
 use std::sync::Arc;
 
 use super::{
     clock::Clock,
     frame::{Header, Kind, Method},
+    packing::Packing,
     rooms::Rooms,
 };
 use crate::cluster_id::ClusterId;
@@ -15,12 +16,14 @@ use crate::cluster_id::ClusterId;
 pub(super) struct Carried {
     pub(super) clock: Arc<Clock>,
     pub(super) rooms: Arc<Rooms>,
+    pub(super) packing: Packing,
 }
 
 /// Which frame it is.
 pub(super) struct Label {
     pub(super) kind: Kind,
     pub(super) method: Method,
+    pub(super) packed: bool,
     pub(super) cluster: ClusterId,
     pub(super) sender: u64,
     pub(super) target: u64,
@@ -28,10 +31,11 @@ pub(super) struct Label {
 }
 
 impl Carried {
-    pub(super) fn new(own: u64) -> Self {
+    pub(super) fn new(own: u64, compress_above: u64) -> Self {
         Carried {
             clock: Arc::new(Clock::new(own)),
             rooms: Arc::new(Rooms::default()),
+            packing: Packing::new(compress_above),
         }
     }
 
@@ -41,6 +45,7 @@ impl Carried {
         let Label {
             kind,
             method,
+            packed,
             cluster,
             sender,
             target,
@@ -49,6 +54,7 @@ impl Carried {
         Header {
             kind,
             method,
+            packed,
             cluster,
             sender,
             target,

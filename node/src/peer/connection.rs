@@ -27,6 +27,7 @@ use super::{
     error::{CallError, Refusal},
     frame::{self, HEADER_BYTES, Header, Kind, MAX_FRAME_BYTES, Method},
     link::Lane,
+    packing::{self, Body, PackingError},
 };
 use crate::{cluster_id::ClusterId, runtime};
 
@@ -49,6 +50,7 @@ pub(super) struct Connection {
     target: u64,
     outgoing: mpsc::UnboundedSender<Outgoing>,
     budget: Budget,
+    carried: Arc<Carried>,
     waiters: Arc<Mutex<Waiters>>,
     next: AtomicU64,
 }
@@ -57,7 +59,7 @@ pub(super) struct Connection {
 struct Outgoing {
     request: u64,
     method: Method,
-    body: Bytes,
+    body: Body,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -122,11 +124,12 @@ impl Connection {
         let (reader, writer) = tokio::io::split(stream);
         let (pings, pinged) = mpsc::channel(1);
         let shared = Arc::clone(&waiters);
+        let own = Arc::clone(&carried);
         runtime::spawn(async move {
             // Both ends in one task: when one side of the connection is over, so is the other.
             let reason = tokio::select! {
-                reason = receive(reader, ends, lane, &carried, &shared, pings) => reason,
-                reason = send(writer, ends, &carried, waiting, pinged) => reason,
+                reason = receive(reader, ends, lane, &own, &shared, pings) => reason,
+                reason = send(writer, ends, &own, waiting, pinged) => reason,
             };
             let answers = {
                 let mut waiters = lock(&shared);
@@ -145,6 +148,7 @@ impl Connection {
             target: ends.target,
             outgoing,
             budget: Budget::new(),
+            carried,
             waiters,
             next: AtomicU64::new(1),
         }
@@ -163,7 +167,8 @@ impl Connection {
         if body.len() > MAX_FRAME_BYTES - HEADER_BYTES {
             return Err(format!("a request of {} bytes is larger than a frame", body.len()));
         }
-        let permit = self.budget.take(body.len()).await;
+        let body = self.carried.packing.pack(body);
+        let permit = self.budget.take(body.bytes.len()).await;
         let request = self.next.fetch_add(1, Ordering::Relaxed);
         let (answered, answer) = oneshot::channel();
         {
@@ -209,7 +214,7 @@ async fn send<W: AsyncWrite + Unpin>(
                 None => return "it was closed".to_owned(),
             },
             // Answers to pings have no waiter.
-            Some(()) = pinged.recv() => Outgoing { request: 0, method: Method::Ping, body: Bytes::new(), _permit: None },
+            Some(()) = pinged.recv() => Outgoing { request: 0, method: Method::Ping, body: Body::plain(Bytes::new()), _permit: None },
         };
         let mut next = Some(first);
         while let Some(outgoing) = next {
@@ -217,12 +222,14 @@ async fn send<W: AsyncWrite + Unpin>(
             let header = carried.header(Label {
                 kind: Kind::Request,
                 method: outgoing.method,
+                packed: outgoing.body.packed,
                 cluster,
                 sender,
                 target,
                 request: outgoing.request,
             });
-            frame::write(&mut bytes, &header, &outgoing.body);
+            frame::write(&mut bytes, &header, &outgoing.body.bytes);
+            carried.packing.count_sent(&outgoing.body);
             taken.push(outgoing);
             next = if bytes.len() < WRITE_BYTES { waiting.try_recv().ok() } else { None };
         }
@@ -261,7 +268,9 @@ async fn receive<R: AsyncRead + Unpin>(
                     if header.sender != ends.target && header.kind == Kind::Answer && ends.target != 0 {
                         return format!("member {:x} answered in place of {:x}", header.sender, ends.target);
                     }
-                    answer(header, body, ends, carried, waiters);
+                    if let Err(error) = answer(header, body, ends, carried, waiters) {
+                        return error.to_string();
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => return error.to_string(),
@@ -289,7 +298,10 @@ async fn receive<R: AsyncRead + Unpin>(
     }
 }
 
-fn answer(header: Header, body: Bytes, ends: Ends, carried: &Carried, waiters: &Mutex<Waiters>) {
+fn answer(header: Header, body: Bytes, ends: Ends, carried: &Carried, waiters: &Mutex<Waiters>) -> Result<(), PackingError> {
+    let wire = body.len();
+    let body = if header.packed { packing::unpack(body)? } else { body };
+    carried.packing.count_received(wire, body.len());
     let answer = match header.kind {
         Kind::Answer => {
             carried.hear(&header);
@@ -309,4 +321,5 @@ fn answer(header: Header, body: Bytes, ends: Ends, carried: &Carried, waiters: &
     if let Some(waiter) = lock(waiters).answers.remove(&header.request) {
         let _ = waiter.send(answer);
     }
+    Ok(())
 }

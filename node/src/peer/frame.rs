@@ -2,10 +2,11 @@
 //! before anything is allocated for it. Absent: what a body means.
 //!
 //! ```text
-//! length u32 (of all that follows) | format u8 | kind u8 | method u8 | 0 u8 | cluster 16 B | sender u64 | target u64 |
+//! length u32 (of all that follows) | format u8 | kind u8 | method u8 | detail u8 | cluster 16 B | sender u64 | target u64 |
 //! clock_ms u64 | stamp_ms u64 | room u64 | request u64 | body
 //! ```
-//! Numbers are big-endian.
+//! Numbers are big-endian. The detail of a refusal is its reason; otherwise bit 0 says that the body is packed (`packing`), and the other
+//! bits are 0.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -16,7 +17,7 @@ use crate::cluster_id::ClusterId;
 pub const MAX_FRAME_BYTES: usize = 32 << 20;
 
 const FORMAT: u8 = 2;
-const LENGTH_BYTES: usize = 4;
+pub(super) const LENGTH_BYTES: usize = 4;
 pub(super) const HEADER_BYTES: usize = 68;
 
 /// What is asked.
@@ -103,11 +104,16 @@ pub(super) enum Kind {
     Lost,
 }
 
+/// The bit of the detail that says that the body is packed.
+const PACKED: u8 = 1;
+
 /// What is on top of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
     pub(super) method: Method,
+    /// Whether the body is packed.
+    pub(super) packed: bool,
     pub(super) cluster: ClusterId,
     pub(super) sender: u64,
     pub(super) target: u64,
@@ -137,8 +143,8 @@ pub(super) fn write(bytes: &mut BytesMut, header: &Header, body: &[u8]) {
     bytes.put_u32(u32::try_from(length).expect("bodies are at most MAX_FRAME_BYTES long"));
     bytes.put_u8(FORMAT);
     let (kind, detail) = match header.kind {
-        Kind::Request => (1, 0),
-        Kind::Answer => (2, 0),
+        Kind::Request => (1, u8::from(header.packed) * PACKED),
+        Kind::Answer => (2, u8::from(header.packed) * PACKED),
         Kind::Refusal(refusal) => (3, refusal.code()),
         Kind::Lost => (4, 0),
     };
@@ -176,7 +182,9 @@ pub(super) fn read(bytes: &mut BytesMut) -> Result<Option<(Header, Bytes)>, Fram
     }
     let (kind, method, detail) = (frame.get_u8(), frame.get_u8(), frame.get_u8());
     let unknown = FrameError::Unknown { kind, method };
+    let packed = matches!(kind, 1 | 2) && detail == PACKED;
     let kind = match kind {
+        1 | 2 if detail & !PACKED != 0 => return Err(unknown),
         1 => Kind::Request,
         2 => Kind::Answer,
         3 => Kind::Refusal(Refusal::from_code(detail)),
@@ -189,6 +197,7 @@ pub(super) fn read(bytes: &mut BytesMut) -> Result<Option<(Header, Bytes)>, Fram
     let header = Header {
         kind,
         method,
+        packed,
         cluster: ClusterId::from_bytes(cluster),
         sender: frame.get_u64(),
         target: frame.get_u64(),
@@ -209,6 +218,7 @@ mod tests {
         Header {
             kind: Kind::Request,
             method: Method::Append,
+            packed: false,
             cluster: ClusterId::from_bytes([7; 16]),
             sender: 1,
             target: 2,
@@ -231,6 +241,12 @@ mod tests {
         }
         golden.extend(b"body");
         assert_eq!(bytes, golden);
+        bytes.clear();
+        let packed = Header { packed: true, ..header() };
+        write(&mut bytes, &packed, b"body");
+        *golden.get_mut(7).unwrap() = 1;
+        assert_eq!(bytes, golden);
+        assert_eq!(read(&mut bytes), Ok(Some((packed, Bytes::from_static(b"body")))));
     }
 
     #[test]
@@ -272,6 +288,7 @@ mod tests {
             (4, 3, FrameError::Format { found: 3 }),
             (5, 9, FrameError::Unknown { kind: 9, method: 2 }),
             (6, 99, FrameError::Unknown { kind: 1, method: 99 }),
+            (7, 2, FrameError::Unknown { kind: 1, method: 2 }),
         ] {
             let mut bytes = frame.clone();
             *bytes.get_mut(at).unwrap() = value;

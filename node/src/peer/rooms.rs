@@ -7,8 +7,10 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// A member that has said nothing for this long is not counted on.
 const FRESH: Duration = Duration::from_secs(5);

@@ -11,10 +11,11 @@ use tokio::{
 
 use super::{
     budget::Budget,
-    carried::Label,
+    carried::{Carried, Label},
     connection::write,
     error::Refusal,
     frame::{self, HEADER_BYTES, Header, Kind, MAX_FRAME_BYTES, Method},
+    packing::{self, Body},
     transport::Own,
 };
 
@@ -55,6 +56,7 @@ pub struct Reply {
     method: Method,
     request: u64,
     answered: bool,
+    carried: Arc<Carried>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -63,7 +65,7 @@ struct Outgoing {
     kind: Kind,
     method: Method,
     request: u64,
-    body: Bytes,
+    body: Body,
 }
 
 impl Reply {
@@ -72,15 +74,16 @@ impl Reply {
         if body.len() > MAX_FRAME_BYTES - HEADER_BYTES {
             return self.refuse(Refusal::TooLarge);
         }
+        let body = self.carried.packing.pack(body);
         self.finish(Kind::Answer, body);
     }
 
     /// Says that nothing was done.
     pub fn refuse(self, refusal: Refusal) {
-        self.finish(Kind::Refusal(refusal), Bytes::new());
+        self.finish(Kind::Refusal(refusal), Body::plain(Bytes::new()));
     }
 
-    fn finish(mut self, kind: Kind, body: Bytes) {
+    fn finish(mut self, kind: Kind, body: Body) {
         self.answered = true;
         // If the connection has ended, so has the wait for the answer.
         let _ = self.outgoing.send(Outgoing {
@@ -100,7 +103,7 @@ impl Drop for Reply {
                 kind: Kind::Lost,
                 method: self.method,
                 request: self.request,
-                body: Bytes::new(),
+                body: Body::plain(Bytes::new()),
             });
         }
     }
@@ -167,12 +170,19 @@ async fn dispatch(
     if kind != Kind::Request {
         return Err("the caller sent an answer where it should ask".to_owned());
     }
-    let permit = budget.take(body.len()).await;
+    let wire = body.len();
+    let plain = if header.packed {
+        packing::plain_length(&body).map_err(|error| error.to_string())?
+    } else {
+        wire
+    };
+    let permit = budget.take(plain).await;
     let reply = Reply {
         outgoing: outgoing.clone(),
         method,
         request,
         answered: false,
+        carried: Arc::clone(&own.carried),
         _permit: permit,
     };
     if cluster != own.cluster {
@@ -187,6 +197,12 @@ async fn dispatch(
     if !anybody {
         own.carried.hear(&header);
     }
+    own.carried.packing.count_received(wire, plain);
+    let body = if header.packed {
+        packing::unpack(body).map_err(|error| error.to_string())?
+    } else {
+        body
+    };
     match method {
         Method::Ping => reply.send(Bytes::new()),
         Method::Identify => match own.service() {
@@ -248,12 +264,14 @@ async fn send<W: AsyncWrite + Unpin>(mut writer: W, own: &Own, mut waiting: mpsc
             let header = own.carried.header(Label {
                 kind,
                 method,
+                packed: body.packed,
                 cluster: own.cluster,
                 sender: own.id,
                 target: 0,
                 request,
             });
-            frame::write(&mut bytes, &header, &body);
+            frame::write(&mut bytes, &header, &body.bytes);
+            own.carried.packing.count_sent(&body);
             next = if bytes.len() < WRITE_BYTES { waiting.try_recv().ok() } else { None };
         }
         if let Err(error) = write(&mut writer, &bytes).await {

@@ -26,6 +26,7 @@ use super::{
     frame::Method,
     link::{Dialer, Lane, Link, PeerAddress},
     listener,
+    packing::Traffic,
     rooms::Rooms,
     session::Service,
     tls_dialer::TlsDialer,
@@ -44,6 +45,8 @@ pub struct TransportSettings {
     pub id: u64,
     /// Its name.
     pub name: String,
+    /// Bodies of at least so many bytes are compressed when that makes them shorter; 0: none is.
+    pub compress_above: u64,
 }
 
 /// Why the transport cannot start.
@@ -196,6 +199,11 @@ impl Transport {
         &self.inner.own.carried.rooms
     }
 
+    /// The bytes exchanged with peers.
+    pub fn traffic(&self) -> Traffic {
+        self.inner.own.carried.packing.traffic()
+    }
+
     /// From now on requests go to `service`; none refuses them.
     pub fn set_service(&self, service: Option<Arc<dyn Service>>) {
         *self.inner.own.service.write().unwrap_or_else(PoisonError::into_inner) = service;
@@ -298,12 +306,17 @@ impl Transport {
 
 impl Own {
     pub(super) fn new(settings: TransportSettings) -> Self {
-        let TransportSettings { cluster, id, name } = settings;
+        let TransportSettings {
+            cluster,
+            id,
+            name,
+            compress_above,
+        } = settings;
         Own {
             cluster,
             id,
             name,
-            carried: Arc::new(Carried::new(id)),
+            carried: Arc::new(Carried::new(id, compress_above)),
             service: RwLock::new(None),
         }
     }

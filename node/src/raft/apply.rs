@@ -124,7 +124,7 @@ async fn run<S: Store>(
                 failed
             }
             Work::Persist(done) => {
-                let outcome = machine.persist().map_err(io::Error::other);
+                let outcome = space::persist(&mut machine, progress, &mut patience);
                 let failed = outcome.is_err();
                 let _ = done.send(outcome.map(|()| machine.views().latest()));
                 failed

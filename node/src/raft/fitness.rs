@@ -36,7 +36,7 @@ pub(super) enum Intake {
     All,
     /// What adds no data.
     NoGrowth,
-    /// Nothing: the log itself waits for space.
+    /// Nothing: the log or the state machine itself waits for space, so nothing could be answered.
     Nothing,
     /// Nothing here: another member is about to lead.
     Elsewhere,
@@ -94,8 +94,8 @@ impl Inner {
         let mut rest_until: Option<Instant> = None;
         loop {
             looks.tick().await;
-            let log_waits = self.wal.metrics().waiting_for_space;
-            self.transport.rooms().set_blocked(log_waits || self.progress.waits_for_space());
+            let waits = self.wal.metrics().waiting_for_space || self.progress.waits_for_space();
+            self.transport.rooms().set_blocked(waits);
             if !self.leadership.borrow().own {
                 skewed_since = None;
                 self.set_intake(Intake::All);
@@ -112,7 +112,7 @@ impl Inner {
             self.set_intake(match unfit {
                 // It is asked again at the next look; nothing can be stored here meanwhile.
                 Some(Unfit::Slow) => Intake::Elsewhere,
-                _ if log_waits => Intake::Nothing,
+                _ if waits => Intake::Nothing,
                 _ if self.transport.rooms().own() == 0 || !self.quorum_has_room(None) => Intake::NoGrowth,
                 _ => Intake::All,
             });

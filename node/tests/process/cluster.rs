@@ -20,8 +20,7 @@ pub const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Three members on this machine.
 pub struct Cluster {
     base: u16,
-    drain_delay: &'static str,
-    variables: &'static [(&'static str, &'static str)],
+    variables: Vec<(&'static str, &'static str)>,
     pub members: Vec<Option<Member>>,
     pub token: String,
     // Dropped last: the processes write into it until they are gone.
@@ -34,14 +33,18 @@ impl Cluster {
     }
 
     /// With these variables for every member.
-    pub fn start_with(drain_delay: &'static str, variables: &'static [(&'static str, &'static str)]) -> Cluster {
+    pub fn start_with(drain_delay: &'static str, variables: &[(&'static str, &'static str)]) -> Cluster {
+        Cluster::with(&[&[("KVNODE_DRAIN_DELAY", drain_delay)], variables].concat())
+    }
+
+    /// With these variables set for every member.
+    fn with(variables: &[(&'static str, &'static str)]) -> Cluster {
         let directory = tempfile::tempdir().expect("a directory");
         let base = free_ports(40);
         let mut cluster = Cluster {
             directory,
             base,
-            drain_delay,
-            variables,
+            variables: variables.to_vec(),
             members: vec![None, None, None],
             token: String::new(),
         };
@@ -65,7 +68,6 @@ impl Cluster {
             .env("KVNODE", env!("CARGO_BIN_EXE_kvnode"))
             .env("KVFLEET_DIR", self.directory.path().join("data"))
             .env("KVFLEET_PORT", self.base.to_string())
-            .env("KVNODE_DRAIN_DELAY", self.drain_delay)
             // The tests want no more than a few MB, however full the machine is.
             .env("KVNODE_DISK_RESERVE", "1Mi")
             .envs(self.variables.iter().copied());
@@ -274,4 +276,55 @@ fn sigterm_on_the_leader_under_load_fails_no_request() {
         "{}",
         cluster.log_of(leader)
     );
+}
+
+/// What a member has sent to the others, and what that was before compression.
+fn sent(cluster: &Cluster, number: usize) -> (u64, u64) {
+    let scraped = request(cluster.port(number, 2), "GET", "/metrics", &[], b"")
+        .expect("a scrape")
+        .text();
+    let figure = |name: &str| {
+        let line = scraped.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is missing in:\n{scraped}"))
+            .parse::<u64>()
+            .expect("a number")
+    };
+    (
+        figure("kvfleet_peer_sent_bytes_total"),
+        figure("kvfleet_peer_sent_uncompressed_bytes_total"),
+    )
+}
+
+/// covers row 117
+#[test]
+fn replication_is_compressed_above_the_threshold_and_only_if_that_is_wanted() {
+    const VALUE: usize = 200_000;
+    for (above, compressed) in [("4Ki", true), ("0", false), ("1Mi", false)] {
+        let cluster = Cluster::with(&[("KVNODE_COMPRESS_ABOVE", above), ("KVNODE_DRAIN_DELAY", "0s")]);
+        let leader = cluster.leader();
+        let before = sent(&cluster, leader);
+        for number in 0..5 {
+            let put = cluster.call(
+                leader,
+                "PUT",
+                &format!("text-{number}"),
+                &"a text that repeats itself; ".repeat(VALUE / 28),
+            );
+            assert_eq!(put.expect("an answer").status, 201);
+        }
+        for number in 0..3 {
+            let read = cluster.call(number, "GET", "text-4", "").expect("an answer");
+            assert_eq!(read.body.len(), VALUE / 28 * 28, "through {number}");
+        }
+        let after = sent(&cluster, leader);
+        let (wire, plain) = (after.0 - before.0, after.1 - before.1);
+        println!("compressAbove {above}: {wire} bytes sent for {plain}");
+        // A quorum has them for certain: one other member.
+        assert!(plain > 5 * VALUE as u64 * 9 / 10, "{above}: {plain}");
+        if compressed {
+            assert!(wire < plain / 5, "{above}: {wire} bytes sent for {plain}");
+        } else {
+            assert_eq!(wire, plain, "{above}");
+        }
+    }
 }

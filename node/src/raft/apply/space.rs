@@ -59,20 +59,37 @@ pub(super) fn apply<S: Store>(
         progress.batch_ends();
         match outcome {
             Ok(answers) => return Ok(answers),
-            Err(error) if lacks_space(machine, &error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the state machine waits for disk space; reads go on"
-                );
-                progress.set_waits(true);
-                let reopened = reopen(machine, progress, patience);
-                progress.set_waits(false);
-                reopened?;
-                tracing::info!("the state machine has disk space again");
-            }
+            Err(error) if lacks_space(machine, &error) => wait(machine, &error, progress, patience)?,
             Err(error) => return Err(io::Error::other(error)),
         }
     }
+}
+
+/// Makes durable what is applied, however long there is no space for what the engine writes beside it.
+///
+/// # Errors
+/// As [`apply`].
+pub(super) fn persist<S: Store>(machine: &mut Machine<S>, progress: &Progress, patience: &mut Patience) -> io::Result<()> {
+    loop {
+        match machine.persist() {
+            Ok(()) => return Ok(()),
+            Err(error) if lacks_space(machine, &error) => wait(machine, &error, progress, patience)?,
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+}
+
+fn wait<S: Store>(machine: &mut Machine<S>, error: &StoreError, progress: &Progress, patience: &mut Patience) -> io::Result<()> {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "the state machine waits for disk space; reads go on"
+    );
+    progress.set_waits(true);
+    let reopened = reopen(machine, progress, patience);
+    progress.set_waits(false);
+    reopened?;
+    tracing::info!("the state machine has disk space again");
+    Ok(())
 }
 
 /// Whether an error comes from a full disk. When the engine does not say what failed in the background, a disk that is nearly full has:

@@ -179,6 +179,7 @@ impl Fleet {
             cluster: CLUSTER,
             id: seat.id,
             name: seat.name.clone(),
+            compress_above: 4 << 10,
         };
         let tls = TlsDirectory::open(&certificates, CLUSTER).unwrap();
         let transport = Transport::start(settings, &seat.address, tls).await.unwrap();
@@ -232,6 +233,7 @@ impl Fleet {
             cluster: CLUSTER,
             id: self.seats[at].id,
             name: self.seats[at].name.clone(),
+            compress_above: 0,
         };
         let tls = TlsDirectory::open(&certificates, CLUSTER).unwrap();
         Transport::start(settings, "127.0.0.1:0", tls).await.unwrap()

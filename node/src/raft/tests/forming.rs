@@ -100,6 +100,7 @@ async fn one_member_alone_serves_and_sweeps() {
         cluster: CLUSTER,
         id: 9,
         name: "alone".to_owned(),
+        compress_above: 4 << 10,
     });
     let group = Group::start(settings_of(9, "alone", "nowhere:1"), wal, machine, views.clone(), transport)
         .await
@@ -160,6 +161,7 @@ async fn impossible_timing_is_refused() {
         cluster: CLUSTER,
         id: 9,
         name: "alone".to_owned(),
+        compress_above: 4 << 10,
     });
     let mut settings = settings_of(9, "alone", "nowhere:1");
     settings.election_timeout = settings.heartbeat_interval;

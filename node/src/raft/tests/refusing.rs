@@ -16,6 +16,7 @@ async fn stranger(directory: &std::path::Path, cluster: ClusterId) -> Transport 
         cluster,
         id: 0xbad,
         name: "stranger".to_owned(),
+        compress_above: 4 << 10,
     };
     Transport::start(settings, "127.0.0.1:0", TlsDirectory::open(directory, cluster).unwrap())
         .await

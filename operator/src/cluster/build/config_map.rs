@@ -34,6 +34,7 @@ struct NodeFile<'a> {
     heartbeat_interval: &'a str,
     election_timeout: &'a str,
     max_batch: u32,
+    compress_above: &'a str,
     log_format: &'static str,
 }
 
@@ -54,6 +55,7 @@ pub(super) fn build(validated: &Validated) -> ConfigMap {
         heartbeat_interval: replication.heartbeat_interval.as_str(),
         election_timeout: replication.election_timeout.as_str(),
         max_batch: replication.max_batch,
+        compress_above: replication.compress_above.as_str(),
         log_format: validated.spec.logging.format.as_str(),
     };
     let text = serde_json::to_string_pretty(&file).expect("a struct of texts and numbers is always JSON");

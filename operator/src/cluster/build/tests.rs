@@ -33,7 +33,7 @@ fn a_cluster_with_everything_set() {
   podAnnotations: {note: hello}
   serviceAccountName: own
   service: {type: LoadBalancer, annotations: {lb: internal}}
-  replication: {heartbeatInterval: 100ms, electionTimeout: 1s, maxBatch: 64}
+  replication: {heartbeatInterval: 100ms, electionTimeout: 1s, maxBatch: 64, compressAbove: 64Ki}
   logging: {level: debug, format: text}";
     insta::assert_yaml_snapshot!("a_cluster_with_everything_set", build(&validated(spec)));
 }

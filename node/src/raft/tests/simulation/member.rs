@@ -152,6 +152,7 @@ impl Seat {
             cluster: CLUSTER,
             id: id(self.at),
             name: name(self.at),
+            compress_above: 4 << 10,
         });
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
         let local = listener.local_addr()?;

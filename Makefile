@@ -47,8 +47,8 @@ demo: ## cluster, images, chart, examples/quickstart.yaml, a put and a get: ever
 
 # The operator's `tests/` need an API server and fail without one, so they are left to `integration`; nothing else needs more than loopback.
 .PHONY: test unit integration faults e2e
-test: ## every test: unit, integration, faults, e2e; prints how long each took
-	@for step in unit integration faults e2e; do from=$$SECONDS; $(MAKE) $$step; echo "== $$step: $$((SECONDS - from)) s"; done
+test: ## every test: unit, simulation, integration, faults, e2e; prints how long each took
+	@for step in unit test-simulation integration faults e2e; do from=$$SECONDS; $(MAKE) $$step; echo "== $$step: $$((SECONDS - from)) s"; done
 unit: ## tests that need neither network nor cluster
 	cargo test --locked --quiet --workspace --exclude kvfleet-e2e --exclude kvfleet-operator
 	cargo test --locked --quiet -p kvfleet-operator --lib --bins

@@ -39,8 +39,8 @@ impl Inner {
             };
             // Asked once, a target has the time of an election; after that, another one (or the same one again) is asked.
             let now = Instant::now();
-            let due = asked.is_none_or(|(_, until)| now >= until);
-            if let Some(target) = target.filter(|_| due) {
+            asked = asked.filter(|(_, until)| now < *until);
+            if let Some(target) = target.filter(|_| asked.is_none()) {
                 tracing::info!(target = format_args!("{target:x}"), "handing leadership over");
                 self.raft
                     .trigger()
@@ -49,6 +49,7 @@ impl Inner {
                     .map_err(|fatal| TransferError::Failed(fatal.to_string()))?;
                 asked = Some((target, now + self.settings.election_timeout));
             }
+            // With nobody to ask, only news can change that.
             let until = asked.map_or(deadline, |(_, until)| until.min(deadline));
             match tokio::time::timeout_at(until, metrics.changed()).await {
                 Ok(Ok(())) => {}

@@ -19,11 +19,14 @@ mod store;
 mod trace;
 mod world;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 pub use runtime::Runtime;
 
-use self::{cluster::run, history::Totals};
+use self::{
+    cluster::{FLUSHES, IGNORED, run},
+    history::Totals,
+};
 
 /// How many seeds a run of all tests tries.
 const SEEDS: u64 = 60;
@@ -35,7 +38,7 @@ fn number(name: &str) -> Option<u64> {
 
 /// Runs a seed in a process of its own, and returns what it printed: tokio numbers all tasks of a process, and the order in which the
 /// tasks of a killed member are dropped depends on the numbers.
-fn in_own_process(seed: u64, lines: usize) -> Result<String, String> {
+fn in_own_process(seed: u64, lines: usize, environment: &[(&str, &str)]) -> Result<String, String> {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args([
             "raft::tests::simulation::no_seed_breaks_an_invariant",
@@ -45,6 +48,7 @@ fn in_own_process(seed: u64, lines: usize) -> Result<String, String> {
         ])
         .env("SEED", seed.to_string())
         .env("TRACE", lines.to_string())
+        .envs(environment.iter().copied())
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
@@ -58,12 +62,25 @@ fn in_own_process(seed: u64, lines: usize) -> Result<String, String> {
     }
 }
 
+/// A task that never waits stops simulated time for ever.
+fn end_after(limit: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!("the seed has not ended after {limit:?}: a task that never waits stops simulated time; a debugger shows which");
+        std::process::exit(1);
+    });
+}
+
+/// A seed takes about a second.
+const LIMIT: Duration = Duration::from_secs(180);
+
 const BEGIN: &str = "-- begin\n";
 const END: &str = "-- end\n";
 
 #[test]
 fn no_seed_breaks_an_invariant() {
     if let Some(seed) = number("SEED") {
+        end_after(LIMIT);
         let outcome = run(seed);
         print!("{BEGIN}");
         outcome.print();
@@ -86,7 +103,7 @@ fn no_seed_breaks_an_invariant() {
             if seed > last {
                 return (totals, failed);
             }
-            match in_own_process(seed, 40) {
+            match in_own_process(seed, 40, &[]) {
                 Ok(printed) => totals.add(&Totals::parse(&printed)),
                 Err(printed) => {
                     println!("SEED={seed} make test-simulation   # fails");
@@ -118,11 +135,19 @@ fn no_seed_breaks_an_invariant() {
 #[test]
 fn a_seed_replays_bit_for_bit() {
     for seed in [3, 42] {
-        let run = || in_own_process(seed, usize::MAX).unwrap();
+        let run = || in_own_process(seed, usize::MAX, &[]).unwrap();
         let (first, second) = (run(), run());
         assert!(first.lines().count() > 1_000, "the trace of seed {seed} is empty: {first}");
         let difference = first.lines().zip(second.lines()).find(|(first, second)| first != second);
         assert_eq!(difference, None, "seed {seed} differs from itself");
         assert_eq!(first, second);
     }
+}
+
+/// The twin of the whole: on disks that report flushes and do none, acknowledged writes and votes are lost, and that is seen.
+#[test]
+fn disks_that_ignore_flushes_are_seen() {
+    let seen = (1..=SEEDS).find_map(|seed| in_own_process(seed, 0, &[(FLUSHES, IGNORED)]).err());
+    let seen = seen.expect("no seed has noticed that nothing was flushed");
+    assert!(seen.contains("breaks an invariant"), "{seen}");
 }

@@ -15,7 +15,10 @@ use super::{
     trace::Trace,
     world::World,
 };
-use crate::{log::fake::Dice, runtime::simulated::Process};
+use crate::{
+    log::fake::{Dice, Flush},
+    runtime::simulated::Process,
+};
 
 /// The turn of the simulated network.
 const TICK: Duration = Duration::from_millis(1);
@@ -23,6 +26,10 @@ const TICK: Duration = Duration::from_millis(1);
 const TROUBLE_MS: u64 = 10_000;
 /// How long forming and healing may take, milliseconds.
 const LIMIT_MS: u64 = 30_000;
+
+/// The variable that says what flushes do, and its one value: they are reported done, and are not.
+pub(super) const FLUSHES: &str = "FLUSHES";
+pub(super) const IGNORED: &str = "ignored";
 
 /// What a seed has shown.
 pub(super) struct Outcome {
@@ -103,14 +110,12 @@ fn simulate(seed: u64, world: &Arc<World>) -> Faults {
         let last: Final = {
             let healthy = cluster.healthy();
             let state = world.state();
-            let standing = healthy.iter().filter_map(|at| Some((*at, state.standing.get(at)?.clone())));
-            standing
-                .map(|(at, standing)| (at, (standing, cluster.seats[at].store.digest())))
-                .collect()
+            let standing = |at: &usize| Some((*at, state.standing.get(at)?.clone()));
+            healthy.iter().filter_map(standing).collect()
         };
         let verified = {
             let state = world.state();
-            invariants::verify(&state.observed, &state.history, &last)
+            invariants::verify(&state.observed, &state.history, &state.crashes, &last)
         };
         if let Err(violation) = verified {
             cluster.violation(&violation);
@@ -143,6 +148,11 @@ impl Cluster<'_> {
             .build();
         let count = if dice.roll(4) == 0 { 5 } else { 3 };
         let seats: Vec<_> = (0..count).map(|at| Seat::new(at, count, seed, Arc::clone(world))).collect();
+        if std::env::var(FLUSHES).is_ok_and(|flushes| flushes == IGNORED) {
+            for seat in &seats {
+                seat.disk.set_flush(Flush::Ignored);
+            }
+        }
         for seat in &seats {
             let seat = Arc::clone(seat);
             sim.host(name(seat.at), move || Arc::clone(&seat).live());
@@ -199,7 +209,10 @@ impl Cluster<'_> {
     pub(super) fn crash(&mut self, at: usize) {
         self.up[at] = false;
         self.sim.crash(name(at));
-        self.world.state().standing.remove(&at);
+        let mut state = self.world.state();
+        state.standing.remove(&at);
+        state.crashes.push(self.world.tick());
+        drop(state);
         self.seats[at].life.lock().unwrap().process = None;
     }
 

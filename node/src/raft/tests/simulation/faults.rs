@@ -102,6 +102,10 @@ impl Faults {
                 self.until(long, End::FailRate);
             }
             17 | 18 => {
+                // One clock at a time: of three, the shard's time stands one that is wrong.
+                if self.ends.values().any(|end| matches!(end, End::Clock(_))) {
+                    return;
+                }
                 let ahead = dice.roll(20_000) as i64 - 10_000;
                 cluster.note(format!("the clock of m{at} is {ahead} ms ahead"));
                 cluster.set_ahead(at, ahead);

@@ -100,11 +100,11 @@ impl Replay {
     }
 }
 
-/// What all members have come to: of each its standing and the digest of its rows.
-pub(super) type Final = BTreeMap<usize, (Standing, u64)>;
+/// What all members have come to.
+pub(super) type Final = BTreeMap<usize, Standing>;
 
 /// Checks what can be known only at the end.
-pub(super) fn verify(observed: &Observed, history: &History, last: &Final) -> Result<(), String> {
+pub(super) fn verify(observed: &Observed, history: &History, crashes: &[u64], last: &Final) -> Result<(), String> {
     let replay = Replay::new(&observed.logs)?;
     converged::check(&replay, last)?;
     nothing_lost::check(&replay, history)?;
@@ -112,5 +112,5 @@ pub(super) fn verify(observed: &Observed, history: &History, last: &Final) -> Re
     linearizable::check(history)?;
     reads_true::check(&replay, history)?;
     local_reads_monotonic::check(history)?;
-    expired_stays_absent::check(history)
+    expired_stays_absent::check(history, crashes)
 }

@@ -218,6 +218,7 @@ impl Seat {
                         applied,
                         last: status.last_log_index.unwrap_or(0),
                         ready: group.is_ready(),
+                        digest,
                     },
                 );
             }

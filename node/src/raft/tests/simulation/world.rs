@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) observed: Observed,
     /// The first invariant broken.
     pub(super) violation: Option<String>,
+    /// When members were killed or lost power.
+    pub(super) crashes: Vec<u64>,
     /// Members that have found their own log damaged.
     pub(super) refused: BTreeMap<usize, String>,
     /// What each running member has last said of itself.
@@ -42,6 +44,8 @@ pub(super) struct Standing {
     pub(super) applied: u64,
     pub(super) last: u64,
     pub(super) ready: bool,
+    /// Of its rows.
+    pub(super) digest: u64,
 }
 
 impl World {

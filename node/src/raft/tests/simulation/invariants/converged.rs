@@ -3,7 +3,7 @@
 use super::{Final, Replay};
 
 pub(super) fn check(replay: &Replay, last: &Final) -> Result<(), String> {
-    for (at, (standing, digest)) in last {
+    for (at, standing) in last {
         if standing.applied != replay.applied() {
             return Err(format!(
                 "converged: m{at} has applied up to {}, the group up to {}",
@@ -11,7 +11,7 @@ pub(super) fn check(replay: &Replay, last: &Final) -> Result<(), String> {
                 replay.applied()
             ));
         }
-        if *digest != replay.digest {
+        if standing.digest != replay.digest {
             return Err(format!("converged: the rows of m{at} are not those that its log makes"));
         }
     }

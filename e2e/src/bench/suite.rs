@@ -41,7 +41,13 @@ const MEMORY: &str = "/dev/shm";
 const CONNECTIONS: usize = 64;
 
 /// How fresh a read is, and how many members hold a write before it is acknowledged.
-const WAYS: [Operation; 4] = [Operation::Gets, Operation::Leader, Operation::Any, Operation::Puts];
+const WAYS: [Operation; 5] = [
+    Operation::Gets,
+    Operation::Leader,
+    Operation::Any,
+    Operation::Puts,
+    Operation::PutsEverywhere,
+];
 
 struct Series<'a> {
     plan: &'a Plan,

@@ -35,6 +35,10 @@ enum Command {
     Gets(Single),
     /// Reads of what the asked member has.
     Any(Single),
+    /// Reads by the leader's lease (kvfleet).
+    Leader(Single),
+    /// Writes that every member holds before they are acknowledged (kvfleet).
+    PutsEverywhere(Single),
     /// Everything, as `make bench`.
     All(All),
     /// The handler that is the ceiling of reads.
@@ -94,6 +98,8 @@ fn main() -> Result<()> {
         Command::Puts(single) => run(&single, Operation::Puts),
         Command::Gets(single) => run(&single, Operation::Gets),
         Command::Any(single) => run(&single, Operation::Any),
+        Command::Leader(single) => run(&single, Operation::Leader),
+        Command::PutsEverywhere(single) => run(&single, Operation::PutsEverywhere),
         Command::All(all) => everything(&all),
         Command::ServeBare { port } => bare::serve(port),
     }

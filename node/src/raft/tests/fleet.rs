@@ -17,7 +17,7 @@ use crate::{
     peer::{Transport, TransportSettings},
     raft::{Group, GroupSettings, ProposeError, ReadPoint, StartError},
     state::{Command, Condition, Kind, Machine, PutMode, Response, TenantId, Ttl, View},
-    storage::FjallStores,
+    storage::{FjallStore, FjallStores},
     tls::{Identity, Role, TlsDirectory, issue::Authority},
 };
 
@@ -188,7 +188,7 @@ impl Fleet {
         let opened = tokio::task::spawn_blocking(move || {
             let directory = Directory::open(&home.join("raft")).unwrap();
             let wal = Wal::open_on(Arc::new(Gated { gate, directory }), Options::default()).unwrap();
-            let (machine, views) = Machine::open(FjallStores::open(&home.join("sm")).unwrap()).unwrap();
+            let (machine, views) = Machine::open(open_rows(&home.join("sm"))).unwrap();
             (wal, machine, views)
         });
         let (wal, machine, views) = opened.await.unwrap();
@@ -327,6 +327,17 @@ impl Fleet {
             });
             let missing = missing.await.unwrap();
             assert!(missing.is_empty(), "acknowledged and not on member {at}: {missing:?}");
+        }
+    }
+}
+
+/// Opens the rows of a member that is stopped. Whoever was reading when it stopped has the files for a moment longer.
+pub(super) fn open_rows(folder: &std::path::Path) -> FjallStore {
+    let limit = std::time::Instant::now() + LIMIT;
+    loop {
+        match FjallStores::open(folder) {
+            Err(error) if error.is_locked() && std::time::Instant::now() < limit => std::thread::yield_now(),
+            opened => return opened.unwrap(),
         }
     }
 }

@@ -11,11 +11,11 @@ use std::{
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 
-use super::fleet::{Fleet, put, soon};
+use super::fleet::{Fleet, open_rows, put, soon};
 use crate::{
     raft::{Change, Group, retention::Pace},
     state::{Response, TenantId},
-    storage::{FjallStores, Keyspace, Store as _, Write, keys},
+    storage::{Keyspace, Store as _, Write, keys},
 };
 
 /// Makes the state durable and drops the whole log behind it, as time and load do.
@@ -179,7 +179,7 @@ async fn a_new_member_gets_a_snapshot() {
 
 /// Rewrites a row behind the back of a member that is stopped.
 fn tamper(fleet: &Fleet, at: usize, keyspace: Keyspace, key: Vec<u8>, change: impl Fn(&mut [u8])) {
-    let mut store = FjallStores::open(&fleet.home(at).join("sm")).unwrap();
+    let mut store = open_rows(&fleet.home(at).join("sm"));
     let mut value = store.reader().get(keyspace, &key).unwrap().unwrap().to_vec();
     change(&mut value);
     let write = Write {

@@ -1,11 +1,14 @@
 //! A transport over streams that a test makes: no sockets, no TLS. Everything above that edge is the real thing.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    task::AbortHandle,
+    task::JoinHandle,
 };
 
 use super::{
@@ -30,15 +33,16 @@ impl Answering {
         session::serve(stream, &self.0).await
     }
 
-    /// The member's transport, which calls others through `connect`. `listener` is aborted when it closes.
-    pub(crate) fn transport<C>(&self, connect: C, local: SocketAddr, listener: AbortHandle) -> Transport
+    /// The member's transport, which calls others through `connect`. `listening` is aborted when it closes.
+    pub(crate) fn transport<C>(&self, connect: C, local: SocketAddr, listening: JoinHandle<()>) -> Transport
     where
         C: Connect,
     {
         let port = Port {
             dialer: Box::new(StreamDialer(Arc::new(connect))),
             local,
-            listener,
+            listener: listening.abort_handle(),
+            listening: Mutex::new(Some(listening)),
         };
         Transport::new(Arc::clone(&self.0), Some(port))
     }

@@ -166,7 +166,7 @@ impl Seat {
             })
         };
         let _ = address;
-        Ok(answering.transport(Sockets, local, accepting.abort_handle()))
+        Ok(answering.transport(Sockets, local, accepting))
     }
 
     /// What was promised before the crash must still be there.

@@ -13,6 +13,7 @@ mod cluster;
 mod dump_log;
 mod http;
 mod member;
+mod membership;
 mod quarantine;
 mod reads;
 mod replacement;

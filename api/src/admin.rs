@@ -68,7 +68,7 @@ pub enum MemberState {
     Blank,
     /// It takes part in its group.
     Member,
-    /// It was removed from its group and serves nothing. Started again, it sets its data aside and is blank, under a new id.
+    /// It was removed from its group. In a moment it has set its data aside and is blank, under a new id.
     Removed,
     /// It is closing down.
     Draining,

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use kvfleet_api::{
     Code, Problem,
-    admin::{Initialize, MemberReport, MembersChanged, NewMember, Settings, SettingsStatus},
+    admin::{Initialize, MemberReport, MembersChanged, NewMember, Released, Settings, SettingsStatus},
     tenant::{DeleteMode, TenantConfig, TenantStatus},
 };
 use reqwest::{Method, StatusCode};
@@ -175,6 +175,15 @@ impl AdminClient {
         let response = self
             .send(address, Method::POST, &format!("members/{old}/replace"), Some(new))
             .await?;
+        parse(address, response).await
+    }
+
+    /// Lets a quarantined member put its data aside and start as a new one, if its leader allows it.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] with the reason why not (yet).
+    pub async fn release(&self, address: SocketAddr) -> Result<Released, Error> {
+        let response = self.send::<()>(address, Method::POST, "release", None).await?;
         parse(address, response).await
     }
 

@@ -7,5 +7,6 @@ mod idle;
 mod keys;
 mod limits;
 mod refusals;
+mod scaling;
 mod tenants;
 mod tokens;

@@ -1,5 +1,6 @@
-//! Finding out that the group goes on without this member: somebody removed it while it was away. In: a member that hears no leader. Out: the
-//! leader's word that its id has left the group. Absent: what follows; the id is never used again, and the directory becomes a new member's.
+//! Finding out that the group goes on without this member. In: a member that hears no leader. Out: the word of somebody it knows (`raft`
+//! asks them), or of the leader, wherever discovery finds it, that its id has left the group. Absent: what follows; the id is never used
+//! again, and the directory becomes a new member's.
 
 use std::time::Duration;
 
@@ -15,11 +16,19 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// A member that has heard its leader is not asked for so long: on Kubernetes a removed member's pod goes before.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Resolves when the leader says that this member has left the group.
+/// Resolves when this member knows that it has left the group.
 pub(super) async fn removed(open: &Open) {
     if open.role.alone {
         std::future::pending::<()>().await;
     }
+    tokio::select! {
+        () = open.group.removed() => {}
+        () = told_by_the_leader(open) => {}
+    }
+}
+
+/// For a member whose companions have other addresses by now than its log says.
+async fn told_by_the_leader(open: &Open) {
     let request = ReleaseRequest {
         old: Some(open.data_dir.identity().member),
         name: open.name.clone(),

@@ -14,6 +14,7 @@ mod dump_log;
 mod http;
 mod joining;
 mod member;
+mod membership;
 mod quarantine;
 mod reads;
 mod replacement;

@@ -111,6 +111,15 @@ pub async fn execute(validated: &Validated, observed: &Observed, change: &Change
     };
     let answer = match &change.act {
         Act::Wait(_) => return Ok(()),
+        Act::Release { pod } => {
+            let place = observed.members.iter().find(|member| member.pod == *pod);
+            let Some(address) = place.and_then(|member| member.seen.as_ref()?.address) else {
+                return Err(Error::Waits(format!("{pod} has no address")));
+            };
+            // The leader may say "not now" for as long as it likes, and its reason is what a person should see.
+            let released = admin.release(address).await;
+            return released.map(drop).map_err(|error| Error::Waits(format!("{}: {error}", change.act)));
+        }
         Act::AddLearner { pod, id } => admin.add_member(address, &new(pod, *id)).await,
         Act::Promote { pod: _, id } => admin.promote(address, *id).await,
         Act::Remove { pod: _, id } => admin.remove_member(address, *id).await,

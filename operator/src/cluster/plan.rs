@@ -98,6 +98,15 @@ impl Evidence {
         count * 2 > self.places.len()
     }
 
+    /// Whether these are a majority of those who vote, whatever number of places there is now.
+    fn has_quorum(&self, members: &[Founder]) -> bool {
+        if self.voters.is_empty() {
+            return self.is_majority(members.len());
+        }
+        let votes = |member: &&Founder| self.voters.iter().any(|voter| voter.id == member.id);
+        members.iter().filter(votes).count() * 2 > self.voters.len()
+    }
+
     /// The places that say neither; a member that closes down counts among them, because it may have been either.
     fn silent(&self) -> Vec<&str> {
         let silent = |place: &&Place| !matches!(place.heard, Some((_, MemberState::Blank | MemberState::Member)));
@@ -117,7 +126,7 @@ pub fn plan(evidence: &Evidence) -> Step {
 
 fn pending(evidence: &Evidence) -> Step {
     let (blank, in_group, silent) = (evidence.blank(), evidence.in_group(), evidence.silent());
-    if evidence.is_majority(in_group.len()) {
+    if evidence.has_quorum(&in_group) {
         // The KvCluster was deleted and made again: status went with it, the data stayed.
         return Step::MarkFormed;
     }

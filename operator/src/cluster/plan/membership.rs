@@ -83,6 +83,11 @@ pub enum Act {
         /// Its id.
         id: u64,
     },
+    /// A quarantined member puts its data aside, if the leader allows it.
+    Release {
+        /// Its pod.
+        pod: String,
+    },
     /// A blank member takes the place of the voter that its pod was.
     Replace {
         /// Its pod.
@@ -101,6 +106,7 @@ impl fmt::Display for Act {
             Act::AddLearner { pod, .. } => write!(formatter, "adding {pod} as a learner"),
             Act::Promote { pod, .. } => write!(formatter, "letting {pod} vote"),
             Act::Remove { pod, .. } => write!(formatter, "taking {pod} out of the group"),
+            Act::Release { pod } => write!(formatter, "{pod} cannot vouch for its data and puts it aside"),
             Act::Replace { pod, .. } => write!(formatter, "{pod} lost its data: it takes its own place as a new member"),
         }
     }
@@ -138,14 +144,18 @@ fn wanted(evidence: &Evidence) -> impl Iterator<Item = &Place> {
     evidence.places.iter().take(usize::try_from(evidence.desired).unwrap_or(usize::MAX))
 }
 
-/// A voter whose pod is there as somebody else: its volume was lost. The copy that is gone must not be missed, so all other voters have to
-/// be heard and caught up.
+/// A voter whose pod is there as somebody else, because its volume was lost, or that cannot vouch for its data. The copy that is gone must
+/// not be missed, so all other voters have to be heard and caught up.
 fn replacement(evidence: &Evidence, group: &Group) -> Option<Act> {
     let (place, old, new) = wanted(evidence).find_map(|place| {
         let (id, state) = place.heard?;
         let old = group.members.iter().find(|member| member.voter && member.pod == place.pod)?;
         let votes = group.members.iter().any(|member| member.voter && member.id == id);
-        (matches!(state, MemberState::Blank | MemberState::Member) && !votes).then_some((place, old, id))
+        match state {
+            MemberState::Quarantined => Some((place, old, None)),
+            MemberState::Blank | MemberState::Member if !votes => Some((place, old, Some(id))),
+            _ => None,
+        }
     })?;
     let behind = group
         .members
@@ -158,10 +168,10 @@ fn replacement(evidence: &Evidence, group: &Group) -> Option<Act> {
             place.pod, behind.pod
         )));
     }
-    Some(Act::Replace {
-        pod: place.pod.clone(),
-        old: old.id,
-        new,
+    let pod = place.pod.clone();
+    Some(match new {
+        Some(new) => Act::Replace { pod, old: old.id, new },
+        None => Act::Release { pod },
     })
 }
 
@@ -207,6 +217,7 @@ fn newcomer(evidence: &Evidence, group: &Group) -> Option<Act> {
             pod: place.pod.clone(),
             id,
         },
+        Some((_, MemberState::Quarantined)) => Act::Release { pod: place.pod.clone() },
         _ => Act::Wait(format!("waiting to hear that {} is blank", place.pod)),
     })
 }

@@ -167,3 +167,20 @@ fn the_members_change_only_once_the_group_runs_and_leads() {
         })
     ));
 }
+
+#[test]
+fn data_that_outlived_its_kvcluster_may_be_of_a_group_of_another_size() {
+    let mut one_of_three = evidence(Formation::Pending, [Some((7, MEMBER)), Some((8, BLANK)), Some((9, BLANK))]);
+    let voter = |id: u64| Founder {
+        pod: format!("p{}", id - 7),
+        id,
+    };
+    one_of_three.voters = vec![voter(7)];
+    assert_eq!(
+        plan(&one_of_three),
+        Step::MarkFormed,
+        "the group had one member, and now there shall be three"
+    );
+    one_of_three.voters = vec![voter(7), voter(10), voter(11)];
+    assert!(is_lost(&plan(&one_of_three)));
+}

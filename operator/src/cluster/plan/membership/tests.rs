@@ -196,6 +196,21 @@ fn a_lost_member_that_shall_go_anyway_is_not_replaced_first() {
 }
 
 #[test]
+fn a_member_that_cannot_vouch_for_its_data_is_released_when_the_others_have_everything() {
+    let quarantined = seen(3, &[Some((1, MEMBER)), Some((0, MemberState::Quarantined)), Some((3, MEMBER))]);
+    let mut group = voters(3);
+    group.members[1].heard = false;
+    let release = Act::Release { pod: "p1".to_owned() };
+    assert_eq!(act(&quarantined, &group), Some((Cause::Replacing, release.clone())));
+    group.members[0].lag = 1_001;
+    waits(act(&quarantined, &group), Cause::Replacing, "waiting for p0");
+    // Whoever has left the group meanwhile has nothing to wait for.
+    let mut two = voters(3);
+    two.members.remove(1);
+    assert_eq!(act(&quarantined, &two), Some((Cause::Scaling, release)));
+}
+
+#[test]
 fn one_change_at_a_time() {
     let mut group = voters(3);
     group.running = Some((ChangeKind::Replace, "p1 lacks 7 entries".to_owned()));

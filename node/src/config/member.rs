@@ -32,6 +32,7 @@ pub struct Config {
 
 /// What kind of life the member leads.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // There is one per process.
 pub enum Mode {
     /// A member of a cluster whose certificates and keys somebody else has made.
     Cluster {

@@ -203,6 +203,7 @@ async fn a_member_whose_rows_have_changed_finds_it_and_stops() {
     let mut fleet = Fleet::formed(3).await;
     fleet.put(0, "k", "value").await;
     let damaged = (fleet.leader().await + 1) % 3;
+    assert_eq!(fleet.get(damaged, "k").await.as_deref(), Some("value"), "it has the row");
     fleet.stop(damaged).await;
     tamper(&fleet, damaged, Keyspace::Records, keys::record(TenantId(1), "k"), flip_last);
     fleet.start(damaged).await;
@@ -226,6 +227,7 @@ async fn a_member_that_most_others_contradict_stops() {
     let mut fleet = Fleet::formed(3).await;
     fleet.put(0, "k", "value").await;
     let damaged = (fleet.leader().await + 1) % 3;
+    assert_eq!(fleet.get(damaged, "k").await.as_deref(), Some("value"), "it has the row");
     fleet.stop(damaged).await;
     // The record and what is kept of it agree, so only others can tell.
     tamper(&fleet, damaged, Keyspace::Meta, keys::DIGEST.to_vec(), flip_last);

@@ -69,6 +69,9 @@ struct Waiters {
     ended: Option<String>,
     /// Since when somebody has been waiting without a pause.
     since: Instant,
+    /// Since when somebody waited who has left without an answer, while nothing was heard. A caller that is less patient than the
+    /// connection must not keep it from being given up.
+    left: Option<Instant>,
     answers: HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>>,
 }
 
@@ -98,7 +101,11 @@ impl Future for Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        lock(&self.waiters).answers.remove(&self.request);
+        let mut waiters = lock(&self.waiters);
+        if waiters.answers.remove(&self.request).is_some() {
+            let since = waiters.since;
+            waiters.left.get_or_insert(since);
+        }
     }
 }
 
@@ -119,6 +126,7 @@ impl Connection {
         let waiters = Arc::new(Mutex::new(Waiters {
             ended: None,
             since: Instant::now(),
+            left: None,
             answers: HashMap::new(),
         }));
         let (reader, writer) = tokio::io::split(stream);
@@ -278,19 +286,25 @@ async fn receive<R: AsyncRead + Unpin>(
         }
         match tokio::time::timeout(silence / 3, reader.read_buf(&mut bytes)).await {
             Ok(Ok(0)) => return "the other end closed it".to_owned(),
-            Ok(Ok(_)) => heard = Instant::now(),
+            Ok(Ok(_)) => {
+                heard = Instant::now();
+                lock(waiters).left = None;
+            }
             Ok(Err(error)) => return error.to_string(),
             Err(_) => {
                 let waiting_since = {
                     let waiters = lock(waiters);
-                    (!waiters.answers.is_empty()).then_some(waiters.since)
+                    waiters.left.or((!waiters.answers.is_empty()).then_some(waiters.since))
                 };
                 let now = Instant::now();
                 match waiting_since {
                     // A partition ends no connection by itself; one that is silent while somebody waits is given up.
                     Some(since) if now >= heard.max(since) + silence => return format!("nothing was heard for {silence:?}"),
                     Some(_) => drop(pings.try_send(())),
-                    None if now >= heard + KEEP_ALIVE => drop(pings.try_send(())),
+                    None if now >= heard + KEEP_ALIVE => {
+                        lock(waiters).left = Some(now);
+                        drop(pings.try_send(()));
+                    }
                     None => {}
                 }
             }
@@ -322,4 +336,32 @@ fn answer(header: Header, body: Bytes, ends: Ends, carried: &Carried, waiters: &
         let _ = waiter.send(answer);
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A firewall that has forgotten the connection lets nothing through, in silence. An election asks every few hundred milliseconds
+    /// and waits for less than the connection's limit.
+    #[tokio::test]
+    async fn a_silent_connection_is_given_up_however_short_its_callers_wait() {
+        let (near, _far) = tokio::io::duplex(1 << 20);
+        let ends = Ends {
+            cluster: ClusterId::from_bytes([7; 16]),
+            sender: 1,
+            target: 2,
+        };
+        let connection = Connection::start(near, ends, Lane::Control, Arc::new(Carried::new(1)));
+        let began = Instant::now();
+        while connection.is_open() {
+            assert!(began.elapsed() < 10 * Lane::Control.silence(), "the connection is kept for ever");
+            if let Ok(pending) = connection.begin(Method::Vote, Bytes::new()).await {
+                let _ = tokio::time::timeout(Lane::Control.silence() / 9, pending).await;
+            }
+            // Until the next election.
+            tokio::time::sleep(Lane::Control.silence() / 9).await;
+        }
+    }
 }

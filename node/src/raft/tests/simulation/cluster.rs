@@ -1,6 +1,7 @@
 //! One seed: a cluster is formed, things go wrong for a while, everything is healed, and what is left is verified.
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
@@ -102,7 +103,13 @@ fn simulate(seed: u64, world: &Arc<World>) -> Faults {
     cluster.note("everything is healed".to_owned());
     cluster.step_by(Duration::from_millis(1_500));
     world.quiet.store(true, Ordering::Relaxed);
-    if !cluster.step_until(LIMIT_MS, |cluster| cluster.is_calm()) {
+    // For longer than it takes to look at every member again.
+    let calm_for = Cell::new(0);
+    let calm = |cluster: &Cluster<'_>| {
+        calm_for.set(if cluster.is_calm() { calm_for.get() + 1 } else { 0 });
+        calm_for.get() > 100
+    };
+    if !cluster.step_until(LIMIT_MS, calm) {
         let standing = format!("{:?}", world.state().standing);
         cluster.violation(&format!("healed, and no calm within {LIMIT_MS} ms: {standing}"));
     }
@@ -212,6 +219,7 @@ impl Cluster<'_> {
         let mut state = self.world.state();
         state.standing.remove(&at);
         state.crashes.push(self.world.tick());
+        state.history.lose(at);
         drop(state);
         self.seats[at].life.lock().unwrap().process = None;
     }
@@ -260,6 +268,6 @@ impl Cluster<'_> {
                 other.leader.is_some() && other.leader == first.leader && other.applied == first.last && other.last == first.last
             })
         };
-        calm(Some(first)) && standing.all(calm)
+        calm(Some(first)) && standing.all(calm) && !state.history.is_open()
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Operation {
     pub(super) invoked: u64,
     /// The millisecond in which it was answered, and the answer. None when the answer was lost with the member.
     pub(super) answered: Option<(u64, Answer)>,
+    /// The member died with the question.
+    lost: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -81,9 +83,22 @@ impl History {
                 asked,
                 invoked,
                 answered: None,
+                lost: false,
             },
         );
         number
+    }
+
+    /// A member has crashed.
+    pub(super) fn lose(&mut self, member: usize) {
+        for operation in self.operations.values_mut().filter(|operation| operation.member == member) {
+            operation.lost |= operation.answered.is_none();
+        }
+    }
+
+    /// Whether an answer is still to come.
+    pub(super) fn is_open(&self) -> bool {
+        self.iter().any(|operation| operation.answered.is_none() && !operation.lost)
     }
 
     pub(super) fn answer(&mut self, number: usize, at: u64, answer: Answer) {

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 use kvfleet_e2e::mutation::{
     copy,
@@ -37,7 +37,9 @@ fn main() -> Result<()> {
     let survivors = survivors(&root, &mutants)?;
     println!("{} of {} mutants caught", mutants.len() - survivors.len(), mutants.len());
     if !survivors.is_empty() || mutants.is_empty() {
-        bail!("not caught: {}", survivors.join(", "));
+        // Told in a line: there is no fault of this program's to trace.
+        eprintln!("error: not caught: {}", survivors.join(", "));
+        std::process::exit(1);
     }
     Ok(())
 }

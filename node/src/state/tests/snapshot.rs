@@ -165,6 +165,25 @@ fn what_is_not_whole_is_refused() {
     assert!(refused(&frames, "too large").contains("at most"));
 }
 
+/// Each frame is good by itself, and the row is none that the state keeps a digest of: only the digest of the whole shows it.
+#[test]
+fn a_row_that_was_changed_and_sealed_again_is_refused() {
+    let mut frames = frames(&full().view());
+    let (at, place) = frames
+        .iter()
+        .enumerate()
+        .find_map(|(at, frame)| Some((at, frame.windows(keys::REVISION.len()).position(|bytes| bytes == keys::REVISION)?)))
+        .unwrap();
+    let mut bytes = frames[at].to_vec();
+    bytes[place + keys::REVISION.len()] ^= 1;
+    let sealed = bytes.len() - 4;
+    let checksum = crc32c::crc32c(&bytes[..sealed]);
+    bytes[sealed..].copy_from_slice(&checksum.to_be_bytes());
+    frames[at] = bytes.into();
+    let error = take(&frames, OWN).map(drop).unwrap_err().to_string();
+    assert!(error.contains("its digest is"), "{error}");
+}
+
 #[test]
 fn another_shards_state_is_refused_by_its_name() {
     let view = full().view();

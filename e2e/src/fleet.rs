@@ -6,6 +6,7 @@
 //! it has passed ([`Fleet::finish`]).
 
 mod damage;
+mod membership;
 mod network;
 mod observe;
 mod process;
@@ -236,6 +237,11 @@ impl Fleet {
             ("--drain-delay", "0s".to_owned()),
             ("--log-format", "text".to_owned()),
         ];
+        let mut settings = settings.to_vec();
+        if self.members.get(number).is_some_and(|member| member.volume.is_none()) {
+            // How full this machine's disk is has no part in it.
+            settings.push(("--disk-reserve", "16Mi".to_owned()));
+        }
         let settings = settings.into_iter().map(|(flag, value)| format!("{flag}={value}"));
         settings.chain(self.arguments.iter().cloned()).collect()
     }

@@ -10,11 +10,16 @@ use anyhow::{Context, Result};
 
 use crate::dice::Dice;
 
+/// So many bytes at the end of what is used hold the last records.
+const LAST: usize = 600;
+
 /// What is done to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
     /// Everything from the offset on is gone.
     Truncated,
+    /// Everything from the offset on is zero: a disk has lost the last that it said it had written.
+    ZeroedTail,
     /// A sector is zero.
     ZeroedSector,
     /// A page is zero.
@@ -72,12 +77,17 @@ impl Damage {
 
 fn strike_file(data: &Path, path: &Path, kind: &str, dice: &mut Dice) -> Result<Option<Damage>> {
     let intact = fs::read(path).with_context(|| path.display().to_string())?;
-    // Files are made long before they are full. What was never written is struck too, but rarely.
+    // Files are made long before they are full. What was written last is struck more often than its share, what was never written less.
     let used = intact.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let within = if dice.percent(85) { used } else { intact.len() };
-    let offset = dice.index(within);
+    let (from, until) = match dice.below(100) {
+        0..30 => (used.saturating_sub(LAST), used),
+        30..90 => (0, used),
+        _ => (0, intact.len()),
+    };
+    let offset = from + dice.index(until - from);
     let how = [
         How::Truncated,
+        How::ZeroedTail,
         How::ZeroedSector,
         How::ZeroedPage,
         How::FlippedBit,
@@ -91,6 +101,7 @@ fn strike_file(data: &Path, path: &Path, kind: &str, dice: &mut Dice) -> Result<
     };
     match how {
         How::Truncated => damaged.truncate(offset),
+        How::ZeroedTail => damaged.iter_mut().skip(offset).for_each(|byte| *byte = 0),
         How::ZeroedSector => zero(&mut damaged, 512),
         How::ZeroedPage => zero(&mut damaged, 4_096),
         How::FlippedBit => flip(&mut damaged, offset, dice),

@@ -34,6 +34,8 @@ pub struct Standing {
     pub leads: bool,
     /// Whether it is ready.
     pub ready: bool,
+    /// Whether it has set itself apart because it cannot vouch for its data.
+    pub quarantined: bool,
     /// The last log index on its disk.
     pub last_log_index: u64,
     /// The last applied log index.
@@ -72,6 +74,7 @@ impl Fleet {
             term: figure("kvfleet_raft_term"),
             leads: figure("kvfleet_raft_is_leader") == 1,
             ready: figure("kvfleet_ready") == 1,
+            quarantined: figure("kvfleet_quarantined") == 1,
             last_log_index: figure("kvfleet_raft_last_log_index"),
             applied_index: figure("kvfleet_raft_applied_index"),
         })

@@ -24,11 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What came of a damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
-    /// The member did not take part.
-    Refused,
+    /// The member did not take part, and was replaced by a new one without a person.
+    Replaced,
+    /// It did not even start: a person puts it right.
+    Ended,
     /// It took part, and had everything.
     Harmless,
-    /// It took part with an intact log, and ended when it met a damaged row of its state.
+    /// It took part with an intact log, and met a damaged row of its state when it read it.
     MetLater,
 }
 
@@ -38,7 +40,11 @@ fn a_damaged_member_does_not_take_part_or_has_everything() {
     let rounds = dice::count("KVFLEET_CORRUPTIONS", 5);
     let first = dice::seed();
     verdict::run(async {
-        let mut fleet = Fleet::start(Shape::three(Disks::Shared)).await?;
+        let shape = Shape {
+            arguments: vec!["--self-replace=true".to_owned()],
+            ..Shape::three(Disks::Shared)
+        };
+        let mut fleet = Fleet::start(shape).await?;
         let mut ledger = Ledger::default();
         let mut fates: BTreeMap<String, BTreeMap<Fate, u32>> = BTreeMap::new();
         for number in 0..rounds as u64 {
@@ -94,20 +100,18 @@ async fn one(fleet: &mut Fleet, seed: u64, ledger: &mut Ledger) -> Result<(Strin
     fleet.start_member(away)?;
     let mut fate = fate(fleet, victim, ledger, &prefix).await?;
     println!("  {} of member {victim}: {fate:?}", damage.description);
-    if fate == Fate::Refused {
-        // It is out of action until somebody puts its data right; the two others must be enough.
-        let member = fleet.member(victim);
-        if member.runs() {
-            member.kill()?;
-        }
-        fleet.start_member(other)?;
+    let begun = Instant::now();
+    fleet.start_member(other)?;
+    if matches!(fate, Fate::Replaced | Fate::Ended) {
+        // The two others must be enough, whatever becomes of it.
         fleet.ready(away).await?;
         fleet.ready(other).await?;
         ledger.audit_through(fleet, &[away, other], &prefix).await?;
+    }
+    if fate == Fate::Ended {
+        let _ = fleet.member(victim).take()?.wait()?;
         damage.undo()?;
         fleet.start_member(victim)?;
-    } else {
-        fleet.start_member(other)?;
     }
     let what = format!("damage {seed}");
     if let Err(error) = agree(fleet, victim, &prefix).await {
@@ -118,9 +122,11 @@ async fn one(fleet: &mut Fleet, seed: u64, ledger: &mut Ledger) -> Result<(Strin
         }
         fate = Fate::MetLater;
         fleet.member(victim).kill()?;
-        damage.undo()?;
         fleet.start_member(victim)?;
         agree(fleet, victim, &prefix).await?;
+    }
+    if fate != Fate::Harmless {
+        println!("  all three agree again after {:.1?}", begun.elapsed());
     }
     let said = fleet.member(victim).said().split_off(said);
     anyhow::ensure!(!said.contains("panicked at"), "{what}: {}: the member panicked", damage.description);
@@ -142,9 +148,13 @@ async fn fate(fleet: &mut Fleet, victim: usize, ledger: &Ledger, prefix: &str) -
     loop {
         if let Some(status) = fleet.member(victim).process()?.ended()? {
             anyhow::ensure!(!status.success(), "the damaged member ended with success");
-            return Ok(Fate::Refused);
+            return Ok(Fate::Ended);
         }
-        if fleet.standing(victim).await.is_some_and(|standing| standing.ready) {
+        let standing = fleet.standing(victim).await.unwrap_or_default();
+        if standing.quarantined {
+            return Ok(Fate::Replaced);
+        }
+        if standing.ready {
             // The two are a quorum, so everything must be here. The member may still end on a row that it cannot read.
             match fleet.values(victim, prefix, Consistency::Linearizable).await {
                 Ok(found) => {

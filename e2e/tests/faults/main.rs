@@ -12,5 +12,6 @@ mod gaps;
 mod histories;
 mod ledger;
 mod nemesis;
+mod partition;
 mod power;
 mod verdict;

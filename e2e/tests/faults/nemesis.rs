@@ -1,4 +1,4 @@
-//! What is done to a fleet, chosen by dice. Every fault heals itself before it returns, or on the next [`Nemesis::heal`].
+//! What is done to a fleet, chosen by dice. Every fault is undone before it returns.
 
 use std::time::Duration;
 
@@ -30,11 +30,17 @@ pub enum Fault {
     Bridge,
     /// SIGTERM of the leader: it hands over and ends.
     TerminateLeader,
+    /// Leadership is handed over.
+    MoveLeadership,
+    /// A member is removed and added again, under a new id.
+    RemoveAndAdd,
+    /// A member's data is gone for good; a new one takes its place.
+    LoseVolume,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 11] = [
+    pub const ALL: [Fault; 14] = [
         Fault::KillLeader,
         Fault::KillFollower,
         Fault::KillAll,
@@ -46,6 +52,9 @@ impl Fault {
         Fault::DeafenLeader,
         Fault::Bridge,
         Fault::TerminateLeader,
+        Fault::MoveLeadership,
+        Fault::RemoveAndAdd,
+        Fault::LoseVolume,
     ];
 
     /// Does it, waits, and undoes it. The members are running again afterwards, not necessarily ready.
@@ -86,6 +95,14 @@ impl Fault {
                 // Its end is awaited while the others go on; nothing here blocks them.
                 fleet.member(leader).terminate()?;
                 fleet.start_member(leader)?;
+            }
+            Fault::MoveLeadership => fleet.move_leadership().await?,
+            // Any member, the leader too.
+            Fault::RemoveAndAdd => fleet.remove_and_add(dice.index(3)).await?,
+            Fault::LoseVolume => {
+                // A volume that goes while the others are behind is more than three members can bear.
+                fleet.all_ready().await?;
+                fleet.lose_volume(follower).await?;
             }
         }
         Ok(())

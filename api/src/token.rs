@@ -35,6 +35,25 @@ pub struct Claims {
     pub exp: Option<u64>,
 }
 
+/// The claims of a join token, in this order of members: it lets one process, and only as this member, into a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinClaims {
+    /// The cluster id.
+    pub iss: String,
+    /// Always [`JOIN_AUDIENCE`]: a tenant's token lets nobody in, and a join token opens no tenant.
+    pub aud: String,
+    /// The id that the new member takes. Ids are never used again, so the token works once.
+    #[serde(with = "crate::admin::id_string")]
+    pub sub: u64,
+    /// Unix seconds.
+    pub iat: u64,
+    /// Unix seconds.
+    pub exp: u64,
+}
+
+/// What [`JoinClaims::aud`] says.
+pub const JOIN_AUDIENCE: &str = "kvfleet-join";
+
 /// A set of public keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JwkSet {

@@ -114,6 +114,26 @@ impl Authenticator {
     }
 }
 
+impl Authenticator {
+    /// The id of the member that this join token lets in.
+    ///
+    /// # Errors
+    /// Why it lets nobody in, for a person.
+    pub fn join_grant(&self, token: &str) -> Result<u64, String> {
+        let trusted = self.inner.trusted.load();
+        let claims = jwt::verify_join(token, &trusted.keys, &self.inner.cluster).map_err(|reason| {
+            format!("the join token is foreign: {reason}; make one with `kvnode join-token` and this cluster's signing key")
+        })?;
+        if claims.exp <= unix_seconds() {
+            return Err(format!(
+                "the join token has expired, at Unix second {}; make a new one with `kvnode join-token`",
+                claims.exp
+            ));
+        }
+        Ok(claims.sub)
+    }
+}
+
 /// The token of the request's only `Authorization` header. The scheme's case does not matter (RFC 9110, 11.1).
 fn bearer(headers: &HeaderMap) -> Result<&str, Rejection> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();

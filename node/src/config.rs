@@ -14,9 +14,10 @@ mod member;
 mod reference;
 mod value;
 
-pub use arguments::{Arguments, CertificateArguments, DumpLogArguments, Subcommand};
+pub use arguments::{Arguments, CertificateArguments, DumpLogArguments, JoinTokenArguments, Subcommand};
 pub use error::{ConfigError, Source};
 pub(crate) use file::Scalar;
-pub use member::{Addresses, Config, LogFormat, LogLevel, Logging, Mode, Peer, PeerPort, RaftTiming, Standalone};
+pub use member::{Addresses, Config, JoinToken, LogFormat, LogLevel, Logging, Mode, Peer, PeerPort, RaftTiming, Standalone};
 pub use reference::markdown;
-pub(crate) use value::{duration, quantity};
+pub use value::duration;
+pub(crate) use value::quantity;

@@ -4,11 +4,11 @@ use std::{error::Error, process::ExitCode, time::Duration};
 
 use kvfleet_node::{
     cluster_id::ClusterId,
-    config::{Arguments, CertificateArguments, Config, DumpLogArguments, Subcommand},
+    config::{Arguments, CertificateArguments, Config, DumpLogArguments, JoinTokenArguments, Subcommand, duration},
     data_dir, dump_log,
     lifecycle::{self, Signals},
     logging,
-    standalone::certificates,
+    standalone::{certificates, join_token},
 };
 
 /// A write allocates and frees on several threads; glibc's arenas cost a tenth of the CPU time of a loaded leader.
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     match arguments.subcommand.take() {
         Some(Subcommand::Certs(certificates)) => return certs(&certificates),
         Some(Subcommand::DumpLog(dump)) => return print_log(&dump),
+        Some(Subcommand::JoinToken(token)) => return print_join_token(&token),
         None => {}
     }
     let print_config = arguments.print_config;
@@ -77,6 +78,33 @@ fn certs(arguments: &CertificateArguments) -> ExitCode {
     match certificates::write(out, cluster, hosts) {
         Ok(()) => {
             println!("{cluster}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn print_join_token(arguments: &JoinTokenArguments) -> ExitCode {
+    let JoinTokenArguments {
+        cluster_id,
+        signing_key,
+        valid_for,
+    } = arguments;
+    let usage = |problem: String| {
+        eprintln!("kvnode: {problem}");
+        ExitCode::from(USAGE)
+    };
+    let cluster: ClusterId = match cluster_id.parse() {
+        Ok(cluster) => cluster,
+        Err(error) => return usage(format!("--cluster-id: {error}")),
+    };
+    let valid_for = match duration(valid_for) {
+        Ok(valid_for) => valid_for,
+        Err(problem) => return usage(format!("--valid-for: {valid_for:?} {problem}")),
+    };
+    match join_token::make(signing_key, cluster, valid_for) {
+        Ok(token) => {
+            println!("{token}");
             ExitCode::SUCCESS
         }
         Err(error) => fail(&error),

@@ -37,7 +37,7 @@ mod types;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -55,7 +55,7 @@ pub use logged::Logged;
 pub use membership::{Change, MembershipError, MembershipRefusal};
 pub use petition::{PetitionError, join, release};
 pub use read::{Barrier, ReadPoint};
-pub use replacement::{JoinAnswer, JoinRequest, ReleaseAnswer, ReleaseRequest};
+pub use replacement::{Admission, Gatekeeper, JoinAnswer, JoinRequest, ReleaseAnswer, ReleaseRequest};
 pub use settings::GroupSettings;
 pub use snapshot::SnapshotCounters;
 pub use status::GroupStatus;
@@ -101,6 +101,7 @@ struct Inner {
     status: watch::Sender<GroupStatus>,
     failure: watch::Sender<Option<String>>,
     changes: membership::Changes,
+    gatekeeper: OnceLock<replacement::Gatekeeper>,
     removed: watch::Sender<bool>,
     damage: watch::Sender<Option<String>>,
     snapshots: Arc<snapshot::Office>,
@@ -170,6 +171,7 @@ impl Group {
             status: watch::Sender::new(GroupStatus::unknown()),
             failure: watch::Sender::new(None),
             changes: membership::Changes::default(),
+            gatekeeper: OnceLock::new(),
             removed: watch::Sender::new(false),
             damage,
             snapshots,

@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod discovery;
 pub mod formation;
+pub mod join_token;
 pub mod provision;
 pub mod signing;
 pub mod tenants;

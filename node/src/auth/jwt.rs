@@ -2,8 +2,11 @@
 //! Absent: other algorithms than EdDSA, which is what makes `alg` confusion impossible; encryption; and any use of a claim but `iss`.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use kvfleet_api::token::Claims;
-use serde::{Deserialize, de::IgnoredAny};
+use kvfleet_api::token::{Claims, JOIN_AUDIENCE, JoinClaims};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::keys::KeySet;
 
@@ -16,8 +19,29 @@ struct Head {
     crit: Option<IgnoredAny>,
 }
 
-/// The signature first: nothing of what a stranger wrote into the claims is looked at.
+/// A tenant's token.
 pub(super) fn verify(token: &str, keys: &KeySet, cluster: &str) -> Result<Claims, &'static str> {
+    let claims: Claims = signed_claims(token, keys)?;
+    if claims.iss != cluster {
+        return Err("it is of another cluster");
+    }
+    Ok(claims)
+}
+
+/// A join token. Whether its time is over is not looked at.
+pub(super) fn verify_join(token: &str, keys: &KeySet, cluster: &str) -> Result<JoinClaims, &'static str> {
+    let claims: JoinClaims = signed_claims(token, keys)?;
+    if claims.aud != JOIN_AUDIENCE {
+        return Err("it is no join token");
+    }
+    if claims.iss != cluster {
+        return Err("it is of another cluster");
+    }
+    Ok(claims)
+}
+
+/// The signature first: nothing of what a stranger wrote into the claims is looked at.
+fn signed_claims<T: DeserializeOwned>(token: &str, keys: &KeySet) -> Result<T, &'static str> {
     const SHAPE: &str = "it is no signed JWT";
     let (signed, signature) = token.rsplit_once('.').ok_or(SHAPE)?;
     let (head, claims) = signed.split_once('.').ok_or(SHAPE)?;
@@ -36,9 +60,5 @@ pub(super) fn verify(token: &str, keys: &KeySet, cluster: &str) -> Result<Claims
     key.verify(signed.as_bytes(), &decode(signature)?)
         .map_err(|_| "its signature is wrong")?;
 
-    let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| "it lacks claims that every token of ours has")?;
-    if claims.iss != cluster {
-        return Err("it is of another cluster");
-    }
-    Ok(claims)
+    serde_json::from_slice(&decode(claims)?).map_err(|_| "it lacks claims that every token of ours has")
 }

@@ -149,6 +149,8 @@ settings! {
         "Without Kubernetes, on exactly one member: form the group as soon as every one of --members answers that it is blank";
     discover: Value, "discover", "KVNODE_DISCOVER", "discover", "HOST:PORT", None, None,
         "Whom else to ask for the group: every address that this name resolves to (a headless Service, say), on this peer port";
+    join_token: Value, "join-token", "KVNODE_JOIN_TOKEN", "joinToken", "TOKEN", None, None,
+        "With an empty data directory: join the group that --discover or --members finds, as a further voter; `kvnode join-token` makes one";
     self_replace: Switch, "self-replace", "KVNODE_SELF_REPLACE", "selfReplace", "BOOL", Some("false"), Some("false"),
         "A member that cannot vouch for its data, or has lost it, asks the leader by itself to be replaced by a new one; without it somebody calls POST /admin/release";
     tenants: Value, "tenants", "KVNODE_TENANTS", "tenants", "FILE", None, None,
@@ -218,8 +220,24 @@ pub struct Arguments {
 pub enum Subcommand {
     /// Make a certificate authority, certificates and a token key for a cluster without Kubernetes.
     Certs(CertificateArguments),
+    /// Make a token with which one new process may join a group, once.
+    JoinToken(JoinTokenArguments),
     /// Print a stopped member's log as NDJSON, one line per entry; reads only, and a damaged log as far as it goes.
     DumpLog(DumpLogArguments),
+}
+
+/// `kvnode join-token`.
+#[derive(Args, Clone, Debug)]
+pub struct JoinTokenArguments {
+    /// The cluster's id.
+    #[arg(long, value_name = "UUID")]
+    pub cluster_id: String,
+    /// The private key that signs the cluster's tokens (`jwt.pem`).
+    #[arg(long, value_name = "FILE")]
+    pub signing_key: PathBuf,
+    /// How long the token is good.
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    pub valid_for: String,
 }
 
 /// `kvnode dump-log`.

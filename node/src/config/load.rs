@@ -8,7 +8,7 @@ use super::{
     arguments::{Arguments, Given, Merged, TABLE},
     error::{ConfigError, Source},
     file,
-    member::{Addresses, Config, Logging, Mode, Peer, PeerPort, RaftTiming, Standalone},
+    member::{Addresses, Config, JoinToken, Logging, Mode, Peer, PeerPort, RaftTiming, Standalone},
     value,
 };
 
@@ -71,6 +71,8 @@ fn print(merged: &Merged) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let lines = merged.list().into_iter().filter_map(|(field, given)| {
         let Given { text, origin, .. } = given?;
+        // It lets whoever reads it into the group.
+        let text = if field == "joinToken" { "(hidden)" } else { text };
         Some(format!("{field}: {}  # {origin}\n", quoted(text)))
     });
     lines.collect()
@@ -102,6 +104,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         members,
         bootstrap,
         discover,
+        join_token,
         self_replace,
         tenants,
         signing_key,
@@ -156,6 +159,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
             peer_advertise,
             members,
             discover,
+            join_token,
             tenants,
             signing_key,
             credentials_dir,
@@ -192,6 +196,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
             tls_dir: required("tlsDir", tls_dir, because)?.parse(value::path)?,
             token_keys: required("tokenKeys", token_keys, because)?.parse(value::path)?,
             self_replace: self_replace.parse(value::boolean)?,
+            join_token: join_token.map(|given| given.parse(join_token_of)).transpose()?,
             discover: discover.map(|given| given.parse(value::address)).transpose()?,
             standalone,
         };
@@ -216,6 +221,10 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         drain_delay,
         logging,
     })
+}
+
+fn join_token_of(text: &str) -> Result<JoinToken, String> {
+    JoinToken::read(text).ok_or_else(|| "is no join token: `kvnode join-token` makes one".to_owned())
 }
 
 /// A member alone has no use for what belongs to a cluster, and must not seem to obey it.

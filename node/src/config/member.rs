@@ -2,6 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use kvfleet_api::token::{JOIN_AUDIENCE, JoinClaims};
+
 use crate::cluster_id::ClusterId;
 
 /// Everything that the process needs to know before it starts; every value has been checked.
@@ -42,6 +45,8 @@ pub enum Mode {
         token_keys: PathBuf,
         /// Whether it asks by itself to be replaced when it cannot vouch for its data, or has lost it.
         self_replace: bool,
+        /// Lets a new member into the group.
+        join_token: Option<JoinToken>,
         /// A name, `host:port`, whose addresses are peer ports of this group.
         discover: Option<String>,
         /// Without Kubernetes: what an operator would do.
@@ -52,6 +57,34 @@ pub enum Mode {
         /// The data directory; none = a new temporary one that goes with the process.
         data_dir: Option<PathBuf>,
     },
+}
+
+/// A join token, and the id of the member that it lets in. Who made it is for the group to check.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JoinToken {
+    /// The token.
+    pub text: String,
+    /// The id that the new member takes.
+    pub member: u64,
+}
+
+impl JoinToken {
+    pub(super) fn read(text: &str) -> Option<JoinToken> {
+        let claims = text.split('.').nth(1)?;
+        let claims: JoinClaims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+        // Zero stands for "nobody".
+        (claims.aud == JOIN_AUDIENCE && claims.sub != 0).then(|| JoinToken {
+            text: text.to_owned(),
+            member: claims.sub,
+        })
+    }
+}
+
+impl std::fmt::Debug for JoinToken {
+    /// The id alone: the text lets whoever reads it into the group.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "a token for member {}", self.member)
+    }
 }
 
 /// What a member does itself where there is no operator. On Kubernetes all of it is empty.

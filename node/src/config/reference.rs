@@ -39,7 +39,8 @@ pub fn markdown() -> String {
     page.push_str(
         "\n`kvnode certs --out DIR [--cluster-id UUID] [--host HOST]…` makes what a cluster without Kubernetes needs: `ca.crt`, `ca.key`,\n\
          `tls.crt`, `tls.key` (members), `operator.crt`, `operator.key` (admin port), `jwt.pem` (signs tokens) and `jwks.json` (checks them).\n\n\
-         `kvnode dump-log --data-dir DIR [--from INDEX] [--to INDEX] [--values]` prints a stopped member's log as NDJSON; it only reads.\n",
+         `kvnode dump-log --data-dir DIR [--from INDEX] [--to INDEX] [--values]` prints a stopped member's log as NDJSON; it only reads.\n\n\
+         `kvnode join-token --cluster-id UUID --signing-key FILE [--valid-for DURATION]` prints a token with which one new process may join, once.\n",
     );
     page
 }

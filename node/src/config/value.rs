@@ -22,7 +22,10 @@ impl Given {
 }
 
 /// Go-style, as in the custom resources: `75ms`, `1m30s`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// The end of a sentence that begins with the text.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let refuse = || "is not a duration: write numbers with ms, s, m or h, such as 75ms or 1m30s".to_owned();
     let mut rest = text;
     let mut total = Duration::ZERO;

@@ -137,7 +137,7 @@ impl Identity {
     }
 
     /// Makes a new member.
-    pub(super) fn create(directory: &Path, cluster: Option<ClusterId>, shard: u32) -> Result<Identity, DataDirError> {
+    pub(super) fn create(directory: &Path, cluster: Option<ClusterId>, shard: u32, member: Option<u64>) -> Result<Identity, DataDirError> {
         let cluster = match cluster {
             Some(cluster) => cluster,
             None => new_cluster_id().map_err(|_| DataDirError::NoRandomness {
@@ -148,7 +148,7 @@ impl Identity {
             format: FORMAT,
             cluster,
             shard,
-            member: Self::new_member(directory)?,
+            member: member.map_or_else(|| Self::new_member(directory), Ok)?,
             replaces: None,
         };
         identity.write(directory)?;

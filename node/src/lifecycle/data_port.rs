@@ -32,6 +32,8 @@ pub(super) fn open(settings: DataPortSettings, listener: TcpListener, group: Gro
         requests,
     } = settings;
     let auth = Authenticator::open(&token_keys, cluster)?;
+    let keys = auth.clone();
+    group.admit_by(Box::new(move |token| keys.join_grant(token)));
     let app = App::new(group, views, &name);
     Ok(http::serve(listener, http::router(Port { app, auth, requests })))
 }

@@ -1,5 +1,5 @@
 //! Taking the place of a lost member. In: a blank member that knows whom it replaces, or finds out: the group is formed, and has a member of
-//! its name with another id. Out: a voter. Absent: the change itself (`raft`), which may be asked for again and again; so a crash at any
+//! its name with another id; or one that was given a join token. Out: a voter. Absent: the change itself (`raft`), which may be asked for again and again; so a crash at any
 //! point is followed by the same question.
 
 use std::{path::PathBuf, time::Duration};
@@ -8,10 +8,10 @@ use kvfleet_api::admin::{MemberAddress, MemberState};
 use tokio::time::Instant;
 
 use crate::{
-    config::Config,
+    config::{Config, JoinToken, Mode},
     data_dir::{self, DataDir, Identity},
     peer::Transport,
-    raft::{self, Group, JoinAnswer, JoinRequest, ReleaseAnswer, ReleaseRequest},
+    raft::{self, Admission, Group, JoinAnswer, JoinRequest, ReleaseAnswer, ReleaseRequest},
     standalone::discovery,
 };
 
@@ -34,8 +34,13 @@ pub(super) struct Newcomer {
 impl Newcomer {
     /// Until the member has the place, or there is none for it.
     pub(super) async fn take_place(self) {
+        let token = match &self.config.mode {
+            Mode::Cluster { join_token, .. } => join_token.clone(),
+            Mode::Alone { .. } => None,
+        };
         let replaces = match self.identity.replaces {
             Some(replaces) => replaces,
+            None if let Some(token) = token => return self.join_by(token).await,
             None if self.self_replace => match self.find_place().await {
                 Some(replaces) => replaces,
                 None => return,
@@ -45,19 +50,20 @@ impl Newcomer {
         tracing::info!(replaces, "asking to take the place of a lost member");
         let mut told = None;
         while !self.votes() {
-            match self.join(replaces).await {
-                Ok(true) => self.until_it_votes().await,
-                Ok(false) => {
+            match self.ask(Admission::Replaces(replaces)).await {
+                JoinAnswer::Done => self.until_it_votes().await,
+                JoinAnswer::NoPlace => {
                     tracing::warn!(replaces, "the lost member has left the group: there is no place to take");
                     break;
                 }
-                Err(problem) => {
+                JoinAnswer::Refused(problem) | JoinAnswer::Never(problem) => {
                     if told.as_ref() != Some(&problem) {
                         tracing::warn!(problem, "not taken in yet");
                     }
                     told = Some(problem);
                     tokio::time::sleep(PAUSE).await;
                 }
+                JoinAnswer::Elsewhere => tokio::time::sleep(PAUSE).await,
             }
         }
         if self.votes() {
@@ -67,6 +73,33 @@ impl Newcomer {
         if let Err(error) = tokio::task::block_in_place(|| DataDir::set_replaces(&self.path, self.identity, None)) {
             tracing::warn!(%error, "identity.json still names the replaced member; the next start asks once more");
         }
+    }
+
+    /// A further voter.
+    async fn join_by(&self, token: JoinToken) {
+        if token.member != self.identity.member {
+            tracing::debug!("the directory has an identity of its own; the join token is not used");
+            return;
+        }
+        let mut told = None;
+        while !self.votes() {
+            match self.ask(Admission::Token(token.text.clone())).await {
+                JoinAnswer::Done => self.until_it_votes().await,
+                JoinAnswer::Never(problem) => {
+                    tracing::error!(problem, "the group does not let this member in");
+                    return;
+                }
+                JoinAnswer::Refused(problem) => {
+                    if told.as_ref() != Some(&problem) {
+                        tracing::warn!(problem, "not taken in yet");
+                    }
+                    told = Some(problem);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                JoinAnswer::NoPlace | JoinAnswer::Elsewhere => tokio::time::sleep(PAUSE).await,
+            }
+        }
+        tracing::info!("the member has joined the group, and votes");
     }
 
     fn votes(&self) -> bool {
@@ -120,11 +153,11 @@ impl Newcomer {
         None
     }
 
-    /// Whether the group has taken it in; `Ok(false)` when there is nothing to take.
-    async fn join(&self, replaces: u64) -> Result<bool, String> {
+    /// Asks the group to take this member in.
+    async fn ask(&self, by: Admission) -> JoinAnswer {
         let addresses = discovery::peers(&self.config, &self.path).await;
         let request = JoinRequest {
-            replaces,
+            by,
             itself: MemberAddress {
                 id: self.identity.member,
                 name: self.config.name.clone(),
@@ -133,11 +166,8 @@ impl Newcomer {
             },
         };
         match raft::join(&self.transport, &addresses, &request, Instant::now() + PATIENCE).await {
-            Ok(JoinAnswer::Done) => Ok(true),
-            Ok(JoinAnswer::NoPlace) => Ok(false),
-            Ok(JoinAnswer::Refused(reason)) => Err(reason),
-            Ok(JoinAnswer::Elsewhere) => Err("no leader answers".to_owned()),
-            Err(error) => Err(error.to_string()),
+            Ok(answer) => answer,
+            Err(error) => JoinAnswer::Refused(error.to_string()),
         }
     }
 }

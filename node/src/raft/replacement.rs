@@ -12,7 +12,7 @@ use openraft::{Instant as _, RaftMetrics, async_runtime::watch::WatchReceiver as
 use tokio::time::Instant;
 
 use super::{
-    Inner,
+    Group, Inner,
     encoding::ReadAnswer,
     membership::{Change, MembershipError, MembershipRefusal},
     read::Barrier,
@@ -53,11 +53,23 @@ pub enum ReleaseAnswer {
     Refused(String),
 }
 
+/// What lets a blank member in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// The place of this member, which a leader has released.
+    Replaces(u64),
+    /// A join token.
+    Token(String),
+}
+
+/// Says which member a join token lets in, or why it lets nobody in.
+pub type Gatekeeper = Box<dyn Fn(&str) -> Result<u64, String> + Send + Sync>;
+
 /// A blank member's wish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinRequest {
-    /// Whose place it takes.
-    pub replaces: u64,
+    /// What lets it in.
+    pub by: Admission,
     /// The new member.
     pub itself: MemberAddress,
 }
@@ -73,12 +85,63 @@ pub enum JoinAnswer {
     Elsewhere,
     /// Not now, and why; while it catches up, how far it is.
     Refused(String),
+    /// Not now and not later, and why.
+    Never(String),
+}
+
+impl Group {
+    /// From now on join tokens are looked at by this; before, nobody joins by one.
+    pub fn admit_by(&self, gatekeeper: Gatekeeper) {
+        // The first one stays: there is one set of keys.
+        let _ = self.inner.gatekeeper.set(gatekeeper);
+    }
 }
 
 impl Inner {
-    /// Takes a new member into the place of a lost one. May be asked for again and again.
+    /// Takes a new member in. May be asked for again and again.
     pub(super) async fn join(self: &Arc<Self>, request: JoinRequest, deadline: Instant) -> JoinAnswer {
-        let JoinRequest { replaces, itself } = request;
+        let JoinRequest { by, itself } = request;
+        match by {
+            Admission::Replaces(replaces) => self.take_into_place(replaces, itself, deadline).await,
+            Admission::Token(token) => self.let_in(&token, itself, deadline).await,
+        }
+    }
+
+    /// The token names the id of the one member that it lets in, and ids are never used again: so it works once, on whichever leader, and a
+    /// member that crashed on its way may show it again.
+    async fn let_in(self: &Arc<Self>, token: &str, itself: MemberAddress, deadline: Instant) -> JoinAnswer {
+        let Some(gatekeeper) = self.gatekeeper.get() else {
+            return JoinAnswer::Elsewhere;
+        };
+        let id = match gatekeeper(token) {
+            Ok(id) => id,
+            Err(reason) => return JoinAnswer::Never(reason),
+        };
+        if id != itself.id {
+            return JoinAnswer::Never(format!(
+                "the join token is for a new member {id}, and this one is {}; start it with an empty data directory",
+                itself.id
+            ));
+        }
+        match self.change_members(Change::AddLearner(itself), deadline).await {
+            Ok(()) => {}
+            Err(MembershipError::Refused {
+                refusal: MembershipRefusal::IdTaken,
+                detail,
+            }) => return JoinAnswer::Never(format!("the join token has been used: {detail}")),
+            Err(MembershipError::Refused {
+                refusal: MembershipRefusal::AddressTaken | MembershipRefusal::NotBlank,
+                detail,
+            }) => return JoinAnswer::Never(detail),
+            Err(error) => return answer_of(error),
+        }
+        match self.change_members(Change::Promote { id }, deadline).await {
+            Ok(()) => JoinAnswer::Done,
+            Err(error) => answer_of(error),
+        }
+    }
+
+    async fn take_into_place(self: &Arc<Self>, replaces: u64, itself: MemberAddress, deadline: Instant) -> JoinAnswer {
         // A newcomer that was lost in its turn while it caught up: its name and address would stand in the way for ever.
         let left_over = |member: &MemberAddress| !member.voter && member.id != itself.id && member.name == itself.name;
         let left_over: Vec<u64> = self

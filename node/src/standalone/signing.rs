@@ -4,7 +4,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use kvfleet_api::token::{Claims, Header, Jwk, JwkSet};
+use kvfleet_api::token::{Claims, Header, JoinClaims, Jwk, JwkSet};
 use ring::{
     digest,
     rand::SystemRandom,
@@ -90,6 +90,15 @@ impl SigningKey {
 
     /// A token that makes these claims; equal claims give equal bytes.
     pub fn token(&self, claims: &Claims) -> String {
+        self.sign(claims)
+    }
+
+    /// A token that lets one member into a group.
+    pub fn join_token(&self, claims: &JoinClaims) -> String {
+        self.sign(claims)
+    }
+
+    fn sign(&self, claims: &impl serde::Serialize) -> String {
         let header = Header {
             alg: "EdDSA".to_owned(),
             typ: "JWT".to_owned(),

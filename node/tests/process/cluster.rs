@@ -103,8 +103,20 @@ impl Cluster {
         std::fs::read_to_string(self.directory.path().join(format!("{}.err", NAMES[number]))).expect("its log")
     }
 
+    /// Certificates, keys, and a directory for each member.
+    pub fn home(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
     pub fn data_dir(&self, number: usize) -> PathBuf {
-        self.directory.path().join("data").join(NAMES[number])
+        self.home().join(NAMES[number])
+    }
+
+    pub fn cluster_id(&self) -> String {
+        std::fs::read_to_string(self.home().join("cluster-id"))
+            .expect("the cluster's id")
+            .trim()
+            .to_owned()
     }
 
     /// Ends a member as a power cut does.

@@ -12,6 +12,7 @@ mod certs;
 mod cluster;
 mod dump_log;
 mod http;
+mod joining;
 mod member;
 mod quarantine;
 mod reads;

@@ -185,6 +185,28 @@ fn the_operator_releases_a_member_when_the_group_can_spare_it() {
     written.assert_on(&cluster, victim);
 }
 
+/// covers row 113
+#[test]
+fn a_member_that_was_removed_while_it_was_away_comes_back_as_a_new_one() {
+    let mut cluster = Cluster::start("0s");
+    let mut written = Written(BTreeMap::new());
+    written.write(&cluster, &[0, 1, 2], 5);
+    let victim = (cluster.leader() + 1) % 3;
+    let others: Vec<usize> = (0..3).filter(|number| *number != victim).collect();
+    let old = id(&cluster, victim);
+    cluster.kill(victim);
+    let removed = cluster.admin(others[0], "DELETE", &format!("/admin/members/{old}"));
+    assert!(removed.status < 300, "{removed:?}");
+    cluster.start_member(victim);
+    let report = eventually("a blank member", || {
+        let report = cluster.admin(victim, "GET", "/admin/members").json();
+        (report["state"] == "Blank" && report["id"] != old).then_some(report)
+    });
+    assert_eq!(report["id"], id(&cluster, victim));
+    assert_eq!(aside(&cluster.data_dir(victim), "removed-").len(), 1);
+    written.assert_on(&cluster, others[0]);
+}
+
 /// What a disk may do to the files of one member, and whether it can go on with them.
 struct Kind {
     name: &'static str,

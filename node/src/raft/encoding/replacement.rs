@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     peer::PeerAddress,
-    raft::replacement::{JoinAnswer, JoinRequest, ReleaseAnswer, ReleaseRequest},
+    raft::replacement::{Admission, JoinAnswer, JoinRequest, ReleaseAnswer, ReleaseRequest},
 };
 
 impl ReleaseRequest {
@@ -102,14 +102,21 @@ impl JoinCall {
     pub(in crate::raft) fn encode(&self) -> Bytes {
         let JoinCall {
             patience_ms,
-            request: JoinRequest { replaces, itself },
+            request: JoinRequest { by, itself },
         } = self;
         let mut bytes = BytesMut::with_capacity(64);
         bytes.put_u32(*patience_ms);
-        bytes.put_u64(*replaces);
+        bytes.put_u64(match by {
+            Admission::Replaces(replaces) => *replaces,
+            // No member has this id; the token follows.
+            Admission::Token(_) => 0,
+        });
         bytes.put_u64(itself.id);
         put_text(&mut bytes, &itself.name);
         put_text(&mut bytes, &itself.peer);
+        if let Admission::Token(token) = by {
+            put_text(&mut bytes, token);
+        }
         bytes.freeze()
     }
 
@@ -122,10 +129,14 @@ impl JoinCall {
             peer: get_text(&mut bytes)?,
             voter: true,
         };
+        let by = match replaces {
+            0 => Admission::Token(get_text(&mut bytes)?),
+            replaces => Admission::Replaces(replaces),
+        };
         end(&bytes)?;
         Ok(JoinCall {
             patience_ms,
-            request: JoinRequest { replaces, itself },
+            request: JoinRequest { by, itself },
         })
     }
 }
@@ -141,6 +152,10 @@ impl JoinAnswer {
                 bytes.put_u8(3);
                 put_text(&mut bytes, reason);
             }
+            JoinAnswer::Never(reason) => {
+                bytes.put_u8(4);
+                put_text(&mut bytes, reason);
+            }
         }
         bytes.freeze()
     }
@@ -151,6 +166,7 @@ impl JoinAnswer {
             1 => JoinAnswer::NoPlace,
             2 => JoinAnswer::Elsewhere,
             3 => JoinAnswer::Refused(get_text(&mut bytes)?),
+            4 => JoinAnswer::Never(get_text(&mut bytes)?),
             value => {
                 return Err(Unreadable::Unknown {
                     field: "join answer",
@@ -182,7 +198,7 @@ mod tests {
         let call = JoinCall {
             patience_ms: 1,
             request: JoinRequest {
-                replaces: 7,
+                by: Admission::Replaces(7),
                 itself: MemberAddress {
                     id: 9,
                     name: "a".to_owned(),
@@ -197,12 +213,21 @@ mod tests {
         golden.extend([0, 1, b'a', 0, 3, b'a', b':', b'1']);
         assert_eq!(call.encode(), golden);
         let read = JoinCall::decode(Bytes::from(golden)).unwrap();
-        assert_eq!((read.patience_ms, read.request), (1, call.request));
+        assert_eq!((read.patience_ms, &read.request), (1, &call.request));
+        let mut call = call;
+        call.request.by = Admission::Token("t".to_owned());
+        let mut golden = vec![0, 0, 0, 1];
+        golden.extend(0_u64.to_be_bytes());
+        golden.extend(9_u64.to_be_bytes());
+        golden.extend([0, 1, b'a', 0, 3, b'a', b':', b'1', 0, 1, b't']);
+        assert_eq!(call.encode(), golden);
+        assert_eq!(JoinCall::decode(Bytes::from(golden)).unwrap().request, call.request);
         for (answer, golden) in [
             (JoinAnswer::Done, &[0][..]),
             (JoinAnswer::NoPlace, &[1]),
             (JoinAnswer::Elsewhere, &[2]),
             (JoinAnswer::Refused("no".to_owned()), &[3, 0, 2, b'n', b'o']),
+            (JoinAnswer::Never("no".to_owned()), &[4, 0, 2, b'n', b'o']),
         ] {
             assert_eq!(answer.encode(), golden);
             assert_eq!(JoinAnswer::decode(Bytes::copy_from_slice(golden)).unwrap(), answer);

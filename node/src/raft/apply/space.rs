@@ -26,14 +26,32 @@ const ENOUGH: u64 = MEMTABLE_BYTES / 2;
 const CALM: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The pauses between two openings.
+/// How often the free space is looked at while all goes well.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// What is remembered from batch to batch: the pauses between two openings, and whether the disk has been nearly full since the last one.
+/// The engine writes in the background: what failed for want of space is told at the next batch, when there may be space again.
 pub(super) struct Patience {
     pause: Duration,
     last: Option<Instant>,
+    glanced: Option<Instant>,
+    was_short: bool,
 }
 
 impl Patience {
-    pub(super) const NEW: Patience = Patience { pause: LOOK, last: None };
+    pub(super) const NEW: Patience = Patience {
+        pause: LOOK,
+        last: None,
+        glanced: None,
+        was_short: false,
+    };
+
+    fn glance<S: Store>(&mut self, machine: &Machine<S>) {
+        if self.glanced.is_none_or(|glanced| glanced.elapsed() >= GLANCE) {
+            self.glanced = Some(Instant::now());
+            self.was_short |= is_short(machine);
+        }
+    }
 
     fn next(&mut self) -> Duration {
         let again = self.last.is_some_and(|last| last.elapsed() < CALM);
@@ -58,8 +76,11 @@ pub(super) fn apply<S: Store>(
         let outcome = machine.apply(inputs);
         progress.batch_ends();
         match outcome {
-            Ok(answers) => return Ok(answers),
-            Err(error) if lacks_space(machine, &error) => wait(machine, &error, progress, patience)?,
+            Ok(answers) => {
+                patience.glance(machine);
+                return Ok(answers);
+            }
+            Err(error) if lacks_space(machine, &error, patience) => wait(machine, &error, progress, patience)?,
             Err(error) => return Err(io::Error::other(error)),
         }
     }
@@ -73,7 +94,7 @@ pub(super) fn persist<S: Store>(machine: &mut Machine<S>, progress: &Progress, p
     loop {
         match machine.persist() {
             Ok(()) => return Ok(()),
-            Err(error) if lacks_space(machine, &error) => wait(machine, &error, progress, patience)?,
+            Err(error) if lacks_space(machine, &error, patience) => wait(machine, &error, progress, patience)?,
             Err(error) => return Err(io::Error::other(error)),
         }
     }
@@ -92,15 +113,16 @@ fn wait<S: Store>(machine: &mut Machine<S>, error: &StoreError, progress: &Progr
     Ok(())
 }
 
-/// Whether an error comes from a full disk. When the engine does not say what failed in the background, a disk that is nearly full has:
-/// should it have been something else, it is met again at once.
-fn lacks_space<S: Store>(machine: &Machine<S>, error: &StoreError) -> bool {
-    let nearly_full = || {
-        machine
-            .space()
-            .is_some_and(|space| space.free < 2 * MEMTABLE_BYTES + space.total / 20)
-    };
-    error.is_full() || (error.is_poisoned() && nearly_full())
+/// Whether an error comes from a full disk. When the engine does not say what failed in the background, a disk that is nearly full, or has
+/// been since the engine was opened, is to blame: should it have been something else, it is met again soon, and then nothing excuses it.
+fn lacks_space<S: Store>(machine: &Machine<S>, error: &StoreError, patience: &Patience) -> bool {
+    error.is_full() || (error.is_poisoned() && (patience.was_short || is_short(machine)))
+}
+
+fn is_short<S: Store>(machine: &Machine<S>) -> bool {
+    machine
+        .space()
+        .is_some_and(|space| space.free < 2 * MEMTABLE_BYTES + space.total / 20)
 }
 
 fn reopen<S: Store>(machine: &mut Machine<S>, progress: &Progress, patience: &mut Patience) -> io::Result<()> {
@@ -122,10 +144,11 @@ fn reopen<S: Store>(machine: &mut Machine<S>, progress: &Progress, patience: &mu
         match machine.reopen() {
             Ok(()) => {
                 patience.last = Some(Instant::now());
+                patience.was_short = false;
                 return Ok(());
             }
             Err(error) if error.is_locked() => pause = TAKE_OVER,
-            Err(error) if lacks_space(machine, &error) => {}
+            Err(error) if lacks_space(machine, &error, patience) => {}
             Err(error) => return Err(io::Error::other(error)),
         }
     }
@@ -215,6 +238,34 @@ mod tests {
         // The engine hides what failed in the background; the file system tells.
         let poisoned = || fjall::Error::Poisoned;
         assert_eq!(attempt(1, poisoned, ENOUGH, &Progress::default()).unwrap(), [Response::None]);
+    }
+
+    /// The news of what failed in the background comes with the next batch.
+    #[test]
+    fn a_disk_that_was_full_and_is_not_any_more_excuses_what_failed_meanwhile() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FjallStore::open(directory.path()).unwrap();
+        let (mut machine, _views) = Machine::open(Failing {
+            store,
+            failures: 0,
+            source: || fjall::Error::Poisoned,
+            free: ENOUGH,
+        })
+        .unwrap();
+        let mut patience = Patience::NEW;
+        let batch = |index| {
+            [Entry {
+                log_id: log_id(1, index),
+                payload: Payload::Blank,
+            }]
+        };
+        apply(&mut machine, &batch(1), &Progress::default(), &mut patience).unwrap();
+        machine.store_mut().free = 1 << 30;
+        machine.store_mut().failures = 1;
+        apply(&mut machine, &batch(2), &Progress::default(), &mut patience).unwrap();
+        // Opened again on a disk with room: another failure has no excuse.
+        machine.store_mut().failures = 1;
+        assert!(apply(&mut machine, &batch(3), &Progress::default(), &mut patience).is_err());
     }
 
     #[test]

@@ -102,6 +102,8 @@ async fn one(fleet: &mut Fleet, way: Way, dice: &Dice, recorder: &Recorder) -> R
     };
     let mut load = Load::start(fleet, &plan, dice, recorder)?;
     load.more(300).await?;
+    // It may have led, and frozen, in an earlier run.
+    let said = fleet.member(leader).said().len();
     let struck = recorder.now();
     match way {
         Way::Killed => fleet.member(leader).kill()?,
@@ -129,7 +131,7 @@ async fn one(fleet: &mut Fleet, way: Way, dice: &Dice, recorder: &Recorder) -> R
         Way::DiskFrozen => {
             // The kernel lets go of its threads only when the disk answers again; what they were told stays.
             let hung = Instant::now();
-            while !fleet.member(leader).said().contains("the disk hangs") {
+            while !fleet.member(leader).said().split_off(said).contains("the disk hangs") {
                 ensure!(hung.elapsed() < Duration::from_secs(30), "a process whose disk hangs goes on");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -34,22 +34,12 @@ use crate::{
 pub struct App {
     group: Group,
     views: Views,
-    name: Arc<str>,
 }
 
 impl App {
-    /// Serves the tenants of this group. `name` is the member's, for answers that tell who gave them.
-    pub fn new(group: Group, views: Views, name: &str) -> Self {
-        App {
-            group,
-            views,
-            name: name.into(),
-        }
-    }
-
-    /// The member's name.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Serves the tenants of this group.
+    pub fn new(group: Group, views: Views) -> Self {
+        App { group, views }
     }
 
     /// What this member has applied last.
@@ -62,7 +52,7 @@ impl App {
     /// # Errors
     /// `invalid-parameter` above the cluster's longest timeout: a limit is never clamped.
     pub fn deadline(&self, wanted: Option<Duration>) -> Result<Instant, Failure> {
-        let view = self.views.latest();
+        let view = self.views.peek();
         let settings = view.settings();
         let longest = Duration::from_millis(settings.max_request_timeout_ms);
         let patience = match wanted {

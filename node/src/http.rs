@@ -4,7 +4,7 @@
 //! admitted by `app`, calls `app` and maps what comes back. Absent by design: storage, consensus, and every rule about limits.
 //!
 //! The path is read as it was sent, not as axum would take it apart: a key keeps its double slashes, dot segments and trailing slashes,
-//! and `%2F` in it is a slash. So the router has one handler, and `route` is the list of resources.
+//! and `%2F` in it is a slash. So there is one handler and no router before it, and `route` is the list of resources.
 
 mod body;
 mod condition;
@@ -14,6 +14,7 @@ mod describe;
 mod expiry;
 mod get;
 mod handle;
+mod idle;
 mod item;
 mod key;
 mod kind;
@@ -33,5 +34,5 @@ mod tests;
 mod time;
 mod trace;
 
-pub use port::{Port, router};
+pub use port::Port;
 pub use server::{Cut, Server, serve};

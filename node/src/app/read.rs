@@ -92,7 +92,7 @@ impl App {
             .map_err(|error| failure::store(&error))?;
         let record = match recalled {
             Some(record) => record,
-            None => blocking(deadline, move || point.view.get(tenant.id, &key, seen.now_ms)).await?,
+            None => Box::pin(blocking(deadline, move || point.view.get(tenant.id, &key, seen.now_ms))).await?,
         };
         Ok(Found { record, seen })
     }
@@ -134,15 +134,15 @@ impl App {
         Ok(Measured { usage, seen })
     }
 
-    /// Where to read, and whose.
+    /// Where to read, and whose. Every wait is boxed: a local read has none, and would carry the room for all of them.
     async fn point(&self, caller: &Caller, reading: Reading, deadline: Instant) -> Result<(Arc<Tenant>, ReadPoint), Failure> {
         let Reading { consistency, min_revision } = reading;
         if let Some(revision) = min_revision {
-            self.reach(revision, deadline).await?;
+            Box::pin(self.reach(revision, deadline)).await?;
         }
         let point = match consistency {
-            Consistency::Linearizable => self.group.read_barrier(deadline).await,
-            Consistency::Leader => self.group.read_leased(deadline).await,
+            Consistency::Linearizable => Box::pin(self.group.read_barrier(deadline)).await,
+            Consistency::Leader => Box::pin(self.group.read_leased(deadline)).await,
             Consistency::Bounded(_) | Consistency::Any => self.group.local_read(),
         };
         let point = point.map_err(failure::read)?;
@@ -156,7 +156,7 @@ impl App {
             (Err(denial), Consistency::Linearizable) => Err(denial.into()),
             // Only a view that is certainly up to date may say no.
             (Err(_), Consistency::Leader | Consistency::Bounded(_) | Consistency::Any) => {
-                let tenant = self.admit(caller, Need::Read, deadline).await?;
+                let tenant = Box::pin(self.admit(caller, Need::Read, deadline)).await?;
                 Ok((tenant, point))
             }
         }

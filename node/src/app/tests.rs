@@ -76,7 +76,7 @@ impl Member {
         let auth = Authenticator::open(&keys, CLUSTER).unwrap();
         Member {
             _directory: directory,
-            app: App::new(group, views, "m0"),
+            app: App::new(group, views),
             auth,
             signer,
         }

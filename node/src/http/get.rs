@@ -1,4 +1,4 @@
-//! `GET` and `HEAD` of a record, and of a tenant's usage. The router drops the body of a HEAD and keeps its length.
+//! `GET` and `HEAD` of a record, and of a tenant's usage. `handle` drops the body of a HEAD and keeps its length.
 
 use axum::{
     body::Body,
@@ -49,11 +49,18 @@ pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>
         Verdict::Send => value(&record),
     };
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     headers.insert(header::ETAG, etag(record.revision));
-    headers.insert(HeaderName::from_static(kv::KIND), HeaderValue::from_static(kind::name(record.kind)));
+    headers.insert(
+        const { HeaderName::from_static(kv::KIND) },
+        HeaderValue::from_static(kind::name(record.kind)),
+    );
     show_expiry(record.expires_at_ms, headers);
     Ok(response)
 }
+
+/// A map that has to grow is filled anew.
+const HEADERS: usize = 12;
 
 /// The value itself, as it was sent.
 fn value(record: &Record) -> Response {

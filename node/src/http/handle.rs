@@ -3,14 +3,15 @@
 //! What is logged of a request that failed is the tenant, the code and the trace id: never a key, a value or a token. A key that is absent
 //! and a condition that does not hold are what programs ask for on purpose: they are logged at `debug` only.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
-    extract::{Request, State},
-    http::Method,
+    extract::Request,
+    http::{Method, header},
     response::Response,
 };
+use hyper::body::Body as _;
 use kvfleet_api::{Code, Problem};
 
 use super::{
@@ -31,7 +32,7 @@ const LONGEST_TARGET: usize = 32 << 10;
 /// The most bytes of headers: tenants' metadata (8 KiB), a token (4 KiB), and what proxies add.
 const LONGEST_HEADERS: usize = 32 << 10;
 
-pub(super) async fn handle(State(port): State<Port>, request: Request) -> Response {
+pub(super) async fn handle(port: Arc<Port>, request: Request) -> Response {
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     let trace = Trace::of(&head.headers);
@@ -89,6 +90,9 @@ pub(super) async fn handle(State(port): State<Port>, request: Request) -> Respon
         }
     };
     call.details(&mut response);
+    if call.head.method == Method::HEAD {
+        without_body(&mut response);
+    }
     call.port.requests.observe(Observation {
         route: label,
         method,
@@ -97,6 +101,14 @@ pub(super) async fn handle(State(port): State<Port>, request: Request) -> Respon
         elapsed: begun.elapsed(),
     });
     response
+}
+
+/// The length of a body says what a GET would have brought.
+fn without_body(response: &mut Response) {
+    let body = std::mem::take(response.body_mut());
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
 }
 
 /// hyper has limits of its own, far above these, which it answers without a word.
@@ -121,11 +133,12 @@ async fn run(call: &mut Call, route: Route) -> Result<Response<Body>, Failure> {
     let Route { resource, tenant } = route;
     let method = call.head.method.clone();
     let reads = matches!(method, Method::GET | Method::HEAD);
+    // Everything but a read of one record is boxed: hyper moves the whole of this future at every request, however little of it is used.
     match resource {
         Resource::Page(code) if reads => pages::error(call, &code),
-        Resource::Whoami if reads => pages::whoami(call).await,
-        Resource::Usage if reads => get::usage(call, tenant).await,
-        Resource::Keys if reads && !call.query_names("key") => scan::scan(call, tenant).await,
+        Resource::Whoami if reads => Box::pin(pages::whoami(call)).await,
+        Resource::Usage if reads => Box::pin(get::usage(call, tenant)).await,
+        Resource::Keys if reads && !call.query_names("key") => Box::pin(scan::scan(call, tenant)).await,
         Resource::Keys | Resource::Key(_) => {
             let in_path = match resource {
                 Resource::Key(raw) => Some(raw),
@@ -133,8 +146,8 @@ async fn run(call: &mut Call, route: Route) -> Result<Response<Body>, Failure> {
             };
             match method {
                 Method::GET | Method::HEAD => get::get(call, tenant, in_path).await,
-                Method::PUT => put::put(call, tenant, in_path).await,
-                Method::DELETE => delete::delete(call, tenant, in_path).await,
+                Method::PUT => Box::pin(put::put(call, tenant, in_path)).await,
+                Method::DELETE => Box::pin(delete::delete(call, tenant, in_path)).await,
                 _ => Err(not_allowed(call)),
             }
         }

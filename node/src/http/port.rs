@@ -1,12 +1,13 @@
-//! The router, and what every handler shares.
+//! What every handler shares.
 
-use axum::Router;
+use std::sync::Arc;
+
+use axum::{body::Body, extract::Request, http::HeaderValue, response::Response};
 
 use super::handle;
 use crate::{app::App, auth::Authenticator, metrics::Requests};
 
-/// What the data port serves from. A cheap handle.
-#[derive(Clone)]
+/// What the data port serves from.
 pub struct Port {
     /// The calls.
     pub app: App,
@@ -14,9 +15,13 @@ pub struct Port {
     pub auth: Authenticator,
     /// Where answers are counted.
     pub requests: Requests,
+    /// The member's name, for answers that tell who gave them; none when it is no header value.
+    pub name: Option<HeaderValue>,
 }
 
-/// The whole data port, in production and in tests.
-pub fn router(port: Port) -> Router {
-    Router::new().fallback(handle::handle).with_state(port)
+impl Port {
+    /// The answer to a request, whatever it asks for. Nobody routes before: a path is taken apart once, and only here.
+    pub async fn answer(self: Arc<Self>, request: Request<Body>) -> Response {
+        handle::handle(self, request).await
+    }
 }

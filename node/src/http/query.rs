@@ -75,6 +75,9 @@ const LATER: &[&str] = &["all", "count", "delimiter", "dry_run", "timestamp"];
 
 /// As forms are decoded: `+` is a space, which is what every library sends for one.
 fn decode(name: &str, text: &str) -> Result<String, Failure> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Ok(text.to_owned());
+    }
     let problem = |detail: &str| {
         let mut problem = Problem::new(Code::InvalidParameter, format!("{name}: {detail}"), "");
         problem.pointer = Some(name.to_owned());

@@ -1,10 +1,10 @@
 //! What every handler does with a request before its own work: who calls, which parameters, how long.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+    http::{HeaderMap, HeaderName, header, request::Parts},
     response::Response,
 };
 use kvfleet_api::{Code, Problem, header as kv, token::Claims};
@@ -19,7 +19,7 @@ use crate::{
 
 /// A request under way.
 pub(super) struct Call {
-    pub(super) port: Port,
+    pub(super) port: Arc<Port>,
     pub(super) head: Parts,
     pub(super) upload: Upload,
     pub(super) trace: Trace,
@@ -41,7 +41,7 @@ const REFUSED: &[(HeaderName, &str)] = &[
 const MAX_STALENESS: Duration = Duration::from_secs(5);
 
 impl Call {
-    pub(super) fn new(port: Port, head: Parts, body: Body, trace: Trace) -> Self {
+    pub(super) fn new(port: Arc<Port>, head: Parts, body: Body, trace: Trace) -> Self {
         let upload = Upload::new(body, &head.headers);
         Call {
             port,
@@ -106,7 +106,7 @@ impl Call {
         Ok(Caller { claims, named })
     }
 
-    pub(super) fn claims(&self) -> Result<std::sync::Arc<Claims>, Failure> {
+    pub(super) fn claims(&self) -> Result<Arc<Claims>, Failure> {
         self.port.auth.authenticate(self.headers()).map_err(|rejection| {
             let code = match rejection {
                 Rejection::Missing => Code::TokenMissing,
@@ -183,20 +183,19 @@ impl Call {
             return;
         }
         let headers = response.headers_mut();
-        let mut set = |name: &'static str, value: String| {
-            // A member's name is a host name or what somebody typed; if it is no header value it is left out.
-            if let Ok(value) = HeaderValue::try_from(value) {
-                headers.entry(name).or_insert(value);
-            }
-        };
-        set(kv::NODE, self.port.app.name().to_owned());
-        set("traceparent", self.trace.parent());
+        if let Some(name) = &self.port.name {
+            headers.insert(const { HeaderName::from_static(kv::NODE) }, name.clone());
+        }
+        headers.insert(const { HeaderName::from_static("traceparent") }, self.trace.parent());
         if let Some(revision) = self.revision {
-            set(kv::REVISION, revision.to_string());
+            headers
+                .entry(const { HeaderName::from_static(kv::REVISION) })
+                .or_insert_with(|| revision.into());
         }
         if let Some(Some(age)) = self.local {
             // Rounded up: it is a bound.
-            set(kv::STALENESS_MS, age.as_micros().div_ceil(1_000).to_string());
+            let age = u64::try_from(age.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+            headers.insert(const { HeaderName::from_static(kv::STALENESS_MS) }, age.into());
         }
     }
 

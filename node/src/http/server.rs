@@ -1,4 +1,4 @@
-//! Connections of the data port. In: a listener and a router. Out: answers, until the server is closed. Absent: what is answered.
+//! Connections of the data port. In: a listener, and what answers a request. Out: answers, until the server is closed. Absent: what is answered.
 //!
 //! hyper itself, not `axum::serve`, because a slow or silent client must not hold a connection for ever, and because a member that is
 //! going away tells its clients on every answer (`Connection: close`) some time before it closes the door.
@@ -13,19 +13,18 @@ use std::{
 };
 
 use axum::{
-    Router,
     body::Body,
-    http::{HeaderValue, Request, Response, header},
+    http::{HeaderValue, Request, header},
+    response::Response,
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
+
+use super::idle::{IdleTimer, looks};
 
 /// How long a request's head may take, and how long a connection may be idle: hyper has one clock for both. Above the 60 s that load
 /// balancers usually keep an idle connection, so that they close it and not we, under a request that is on its way.
@@ -69,12 +68,16 @@ impl Cut {
     }
 }
 
-/// Serves this router on this listener from now on.
-pub fn serve(listener: TcpListener, router: Router) -> Server {
+/// Serves a listener from now on with what `answer` makes of each request.
+pub fn serve<A, F>(listener: TcpListener, answer: A) -> Server
+where
+    A: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
     let closing = Arc::new(AtomicBool::new(false));
     let (stop, stopped) = watch::channel(Stop::No);
     let stop = Arc::new(stop);
-    let accepting = tokio::spawn(accept(listener, router, Arc::clone(&closing), stopped));
+    let accepting = tokio::spawn(accept(listener, answer, Arc::clone(&closing), stopped));
     Server { closing, stop, accepting }
 }
 
@@ -111,7 +114,11 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, closing: Arc<AtomicBool>, mut stopped: watch::Receiver<Stop>) {
+async fn accept<A, F>(listener: TcpListener, answer: A, closing: Arc<AtomicBool>, mut stopped: watch::Receiver<Stop>)
+where
+    A: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let room = Arc::clone(&connections).acquire_owned();
@@ -122,7 +129,7 @@ async fn accept(listener: TcpListener, router: Router, closing: Arc<AtomicBool>,
         };
         match accepted {
             (Ok(room), Ok((stream, _))) => {
-                tokio::spawn(connection(stream, router.clone(), Arc::clone(&closing), stopped.clone(), room));
+                tokio::spawn(connection(stream, answer.clone(), Arc::clone(&closing), stopped.clone(), room));
             }
             // Nobody closes the semaphore.
             (Err(_), _) => return,
@@ -134,23 +141,25 @@ async fn accept(listener: TcpListener, router: Router, closing: Arc<AtomicBool>,
     }
 }
 
-async fn connection(
+async fn connection<A, F>(
     stream: TcpStream,
-    router: Router,
+    answer: A,
     closing: Arc<AtomicBool>,
     mut stopped: watch::Receiver<Stop>,
     _room: OwnedSemaphorePermit,
-) {
+) where
+    A: Fn(Request<Body>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
     // Answers are small and whole: waiting for more to send would only delay them.
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let service = TowerToHyperService::new(router);
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let answer = hyper::service::Service::call(&service, request);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer(request.map(Body::new));
         let closing = Arc::clone(&closing);
         async move {
-            let mut response: Response<Body> = answer.await?;
+            let mut response = answer.await;
             if closing.load(Ordering::Relaxed) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -158,14 +167,15 @@ async fn connection(
         }
     });
     let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(IdleTimer)
         .header_read_timeout(HEAD)
         .max_buf_size(HARD_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     // Clients break off connections at any moment; that is no news.
     tokio::select! {
         _ = serving.as_mut() => {}
+        () = looks() => {}
         () = until(&mut stopped, |stop| stop != Stop::No) => {
             serving.as_mut().graceful_shutdown();
             tokio::select! {

@@ -1,4 +1,4 @@
-//! The port as its clients see it: the production router on a real member (`app::tests`), and the production server on a real socket.
+//! The port as its clients see it: the production calls on a real member (`app::tests`), and the production server on a real socket.
 
 mod access;
 mod limits;
@@ -7,19 +7,18 @@ mod refusals;
 mod scans;
 mod server;
 
+use std::sync::Arc;
+
 use axum::{
-    Router,
     body::Body,
-    http::{Request, StatusCode, header},
+    http::{HeaderValue, Request, StatusCode, header},
 };
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::service::Service;
-use hyper_util::service::TowerToHyperService;
 use kvfleet_api::{Code, Problem, tenant::TenantLimits};
 use serde_json::Value;
 
-use super::{Port, router};
+use super::Port;
 use crate::{app::tests::Member, metrics::Requests};
 
 pub(super) struct Answer {
@@ -62,7 +61,7 @@ impl Answer {
 /// A member with the tenant `acme`, and its token.
 pub(super) struct Client {
     pub(super) member: Member,
-    pub(super) router: Router,
+    pub(super) port: Arc<Port>,
     pub(super) token: String,
     pub(super) requests: Requests,
 }
@@ -77,14 +76,15 @@ impl Client {
         let acme = member.tenant("acme", 1, limits).await;
         let token = member.token(&acme);
         let requests = Requests::new();
-        let router = router(Port {
+        let port = Arc::new(Port {
             app: member.app.clone(),
             auth: member.auth.clone(),
             requests: requests.clone(),
+            name: Some(HeaderValue::from_static("m0")),
         });
         Client {
             member,
-            router,
+            port,
             token,
             requests,
         }
@@ -92,8 +92,7 @@ impl Client {
 
     /// Any request.
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
-        let service = TowerToHyperService::new(self.router.clone());
-        let (head, body) = service.call(request).await.unwrap().into_parts();
+        let (head, body) = Arc::clone(&self.port).answer(request).await.into_parts();
         Answer {
             status: head.status,
             headers: head.headers,

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 
 /// An id that is made at most once, and only for requests that show it.
 pub(super) struct Trace(OnceLock<String>);
@@ -24,10 +24,21 @@ impl Trace {
     }
 
     /// The header for an answer: this trace, and a span of this request's own.
-    pub(super) fn parent(&self) -> String {
-        let span = crate::problem::trace_id();
-        let span = span.get(..16).unwrap_or("0000000000000001");
-        format!("00-{}-{span}-00", self.id())
+    pub(super) fn parent(&self) -> HeaderValue {
+        let mut parent = String::with_capacity(55);
+        parent.push_str("00-");
+        match self.0.get() {
+            Some(id) => parent.push_str(id),
+            // Nobody has asked for it, and nobody will after this.
+            None => {
+                crate::problem::push_random(&mut parent);
+                crate::problem::push_random(&mut parent);
+            }
+        }
+        parent.push('-');
+        crate::problem::push_random(&mut parent);
+        parent.push_str("-00");
+        HeaderValue::try_from(parent).unwrap_or(HeaderValue::from_static("00"))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Opens the data port on a running group.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
+use axum::http::HeaderValue;
 use tokio::net::TcpListener;
 
 use super::error::LifecycleError;
@@ -34,6 +35,8 @@ pub(super) fn open(settings: DataPortSettings, listener: TcpListener, group: Gro
     let auth = Authenticator::open(&token_keys, cluster)?;
     let keys = auth.clone();
     group.admit_by(Box::new(move |token| keys.join_grant(token)));
-    let app = App::new(group, views, &name);
-    Ok(http::serve(listener, http::router(Port { app, auth, requests })))
+    let app = App::new(group, views);
+    let name = HeaderValue::try_from(name).ok();
+    let port = Arc::new(Port { app, auth, requests, name });
+    Ok(http::serve(listener, move |request| Arc::clone(&port).answer(request)))
 }

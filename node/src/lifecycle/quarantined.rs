@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::response::Response;
 use kvfleet_api::{Code, Problem};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -98,7 +98,8 @@ pub(super) async fn wait(quarantined: Quarantined, starting: &Starting, signals:
             let _ = closed.await;
         },
     ));
-    let data_port = http::serve(starting.ports.data.listen()?, refusing(&reason));
+    let refusal: Arc<str> = format!("this member is quarantined: {reason}; ask another member").into();
+    let data_port = http::serve(starting.ports.data.listen()?, move |_| refuse(Arc::clone(&refusal)));
 
     let left = tokio::select! {
         () = signals.end() => Left::Asked,
@@ -253,13 +254,10 @@ impl Service for Refusing {
 }
 
 /// The data port: another member answers.
-fn refusing(reason: &str) -> Router {
-    let detail: Arc<str> = format!("this member is quarantined: {reason}; ask another member").into();
-    Router::new().fallback(move || {
-        let mut problem = Problem::new(Code::Quarantined, &*detail, problem::trace_id());
-        problem.outcome = Some(kvfleet_api::error::Outcome::NotApplied);
-        async move { problem::answer(problem) }
-    })
+async fn refuse(detail: Arc<str>) -> Response {
+    let mut problem = Problem::new(Code::Quarantined, &*detail, problem::trace_id());
+    problem.outcome = Some(kvfleet_api::error::Outcome::NotApplied);
+    problem::answer(problem)
 }
 
 /// The error and what is behind it, for a person.

@@ -132,7 +132,9 @@ impl Freshness {
         if metrics.state != ServerState::Leader || committed.leader_id.term != metrics.current_term {
             return None;
         }
-        if metrics.membership_config.voter_ids().count() == 1 {
+        if let [voters] = metrics.membership_config.membership().get_joint_config().as_slice()
+            && voters.len() == 1
+        {
             return Some((committed.index, Duration::ZERO));
         }
         Some((committed.index, metrics.last_quorum_acked?.elapsed()))

@@ -38,11 +38,13 @@ use super::{
 };
 use crate::peer::{CallError, Lane, Method, PeerAddress, Pending, Transport};
 
-/// How many appends may be under way to one follower: one that it stores, one that waits there for its turn. With more, a busy leader sends
-/// every handful of entries by itself, and each costs the follower a flush, an answer and several changes of threads …
+/// How many appends may be under way to one follower: one that it stores, one that is on its way meanwhile …
 const WINDOW: usize = 2;
 /// … and how many of their bytes.
 const WINDOW_BYTES: usize = 16 << 20;
+/// An append of fewer bytes than this is alone under way. Entries that come meanwhile fill the next one: otherwise a busy leader sends every
+/// handful of them by itself, and each costs the follower a flush, an answer and several changes of threads.
+const WORTH_OVERLAPPING: usize = 64 << 10;
 /// A follower that takes longer than this to store entries is tried anew: its process exits at 3 s.
 const APPEND_LIMIT: Duration = Duration::from_secs(5);
 
@@ -262,7 +264,7 @@ where
     /// The next answer; none when everything given was answered.
     async fn next(&mut self) -> Option<Result<StreamAppendResult<Types>, Error>> {
         loop {
-            let room = self.flying.len() < WINDOW && self.bytes < WINDOW_BYTES;
+            let room = self.flying.len() < WINDOW && (WORTH_OVERLAPPING..WINDOW_BYTES).contains(&self.bytes);
             let given = match (&mut self.input, self.flying.front_mut()) {
                 (Some(input), None) => input.next().await,
                 (Some(input), Some(front)) if room => tokio::select! {

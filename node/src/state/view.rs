@@ -6,7 +6,7 @@
 
 mod scan;
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -221,6 +221,11 @@ impl Views {
     /// The latest view.
     pub fn latest(&self) -> Arc<View> {
         self.latest.load_full()
+    }
+
+    /// The same, for a glance: it must not be held.
+    pub fn peek(&self) -> impl Deref<Target = Arc<View>> {
+        self.latest.load()
     }
 
     /// The first view found that contains the entry with this index.

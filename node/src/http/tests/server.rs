@@ -26,7 +26,8 @@ impl Served {
         .await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = serve(listener, client.router.clone());
+        let port = std::sync::Arc::clone(&client.port);
+        let server = serve(listener, move |request| std::sync::Arc::clone(&port).answer(request));
         Served { client, server, address }
     }
 
@@ -163,4 +164,31 @@ async fn a_server_leaves_politely() {
     timeout(LIMIT, closing).await.unwrap().unwrap();
     assert!(TcpStream::connect(address).await.is_err(), "the door is closed");
     assert_eq!(client.get("b").await.body.as_ref(), b"2");
+}
+
+/// Neither silence nor a head that never ends holds a connection for ever; requests now and then do. The clock is tokio's, so this takes no time.
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_idle_for_a_minute_and_a_half_at_most() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let _server = serve(listener, async |_| axum::response::Response::new(Body::from("x")));
+    let limits = Duration::from_secs(75)..=Duration::from_secs(91);
+    for said in ["", "GET / HTTP/1.1\r\nhost:"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        assert!(limits.contains(&begun.elapsed()), "{said:?}: {:?}", begun.elapsed());
+    }
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(70)).await;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: t\r\n\r\n").await.unwrap();
+        let mut piece = [0; 4_096];
+        let length = stream.read(&mut piece).await.unwrap();
+        assert!(piece[..length].starts_with(b"HTTP/1.1 200 "), "{length} bytes");
+    }
+    let begun = tokio::time::Instant::now();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    assert!(limits.contains(&begun.elapsed()), "after answers: {:?}", begun.elapsed());
 }

@@ -1,7 +1,10 @@
 //! What the weaker reads promise, and what the stronger ones refuse, when members are cut off.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -152,13 +155,26 @@ async fn a_leader_that_was_replaced_serves_no_fresh_reads() {
     let others: Vec<_> = (0..3).filter(|at| *at != leader).collect();
     fleet.put(leader, "k", "old").await;
     let (stop, stopped) = watch::channel(false);
+    let asked = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+    let more = async |wanted: usize| {
+        for asked in &asked {
+            let enough = asked.load(Ordering::Relaxed) + wanted;
+            let limit = soon();
+            while asked.load(Ordering::Relaxed) < enough {
+                assert!(Instant::now() < limit, "a reader asks no more");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
     let readers: Vec<_> = [true, false]
         .into_iter()
-        .map(|leased| {
+        .zip(asked.clone())
+        .map(|(leased, asked)| {
             let (group, stopped) = (fleet.group(leader).clone(), stopped.clone());
             tokio::spawn(async move {
                 let mut reads = Vec::new();
                 while !*stopped.borrow() {
+                    asked.fetch_add(1, Ordering::Relaxed);
                     let begun = Instant::now();
                     let deadline = begun + Duration::from_millis(100);
                     let point = if leased {
@@ -172,13 +188,14 @@ async fn a_leader_that_was_replaced_serves_no_fresh_reads() {
             })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    more(20).await;
     fleet.cut(leader);
     let cut = Instant::now();
     let next = fleet.leader_of(&others).await;
     fleet.put(next, "k", "new").await;
     let replaced = Instant::now();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Each of them waits for 100 ms now.
+    more(5).await;
     stop.send(true).unwrap();
     for (reader, leased) in readers.into_iter().zip([true, false]) {
         let reads = reader.await.unwrap();

@@ -1,6 +1,13 @@
 //! Members are lost.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{sync::Mutex, time::Instant};
 
@@ -173,13 +180,25 @@ async fn reads_under_way_are_answered_when_the_leader_is_lost() {
         let leader = fleet.leader().await;
         fleet.put(leader, "k", "v").await;
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let readers: Vec<_> = (0..20)
+        let answered: [AtomicUsize; 20] = Default::default();
+        let answered = Arc::new(answered);
+        let more = async |wanted: usize| {
+            for answered in answered.iter() {
+                let enough = answered.load(Ordering::Relaxed) + wanted;
+                let limit = soon();
+                while answered.load(Ordering::Relaxed) < enough {
+                    assert!(Instant::now() < limit, "a reader waits for ever");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        };
+        let readers: Vec<_> = (0..answered.len())
             .map(|number| {
                 let group = fleet.group((leader + 1 + number % 2) % 3).clone();
+                let answered = Arc::clone(&answered);
                 let stopped = stopped.clone();
                 tokio::spawn(async move {
                     let mut longest = Duration::ZERO;
-                    let mut count = 0;
                     while !*stopped.borrow() {
                         let begun = Instant::now();
                         let patient = begun + Duration::from_secs(300);
@@ -190,23 +209,21 @@ async fn reads_under_way_are_answered_when_the_leader_is_lost() {
                         };
                         assert_eq!(get(point.unwrap(), "k").await.as_deref(), Some("v"));
                         longest = longest.max(begun.elapsed());
-                        count += 1;
+                        answered[number].fetch_add(1, Ordering::Relaxed);
                     }
-                    (longest, count)
+                    longest
                 })
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        more(3).await;
         fleet.cut(leader);
         let others: Vec<_> = (0..3).filter(|at| *at != leader).collect();
         fleet.leader_of(&others).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        more(3).await;
         stop.send(true).unwrap();
         let mut longest = Duration::ZERO;
         for reader in readers {
-            let (mine, count) = reader.await.unwrap();
-            assert!(count > 2, "{count} reads");
-            longest = longest.max(mine);
+            longest = longest.max(reader.await.unwrap());
         }
         println!("leased {leased}: the longest wait for a read was {longest:?}");
         assert!(longest < Duration::from_secs(10), "a read waited {longest:?}");

@@ -35,16 +35,16 @@ pub struct Claims {
     pub exp: Option<u64>,
 }
 
-/// The claims of a join token, in this order of members: it lets one process, and only as this member, into a group.
+/// The claims of a join token, in this order of members: it lets one new member into a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinClaims {
     /// The cluster id.
     pub iss: String,
     /// Always [`JOIN_AUDIENCE`]: a tenant's token lets nobody in, and a join token opens no tenant.
     pub aud: String,
-    /// The id that the new member takes. Ids are never used again, so the token works once.
+    /// The token's number, made at random. A group remembers whom it has let in by it, so the token works once.
     #[serde(with = "crate::admin::id_string")]
-    pub sub: u64,
+    pub jti: u64,
     /// Unix seconds.
     pub iat: u64,
     /// Unix seconds.

@@ -20,7 +20,7 @@ use std::{
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, header};
 pub use keys::KeysError;
-use kvfleet_api::token::Claims;
+use kvfleet_api::token::{Claims, JoinClaims};
 
 use self::{cache::Cache, keys::KeySet};
 use crate::cluster_id::ClusterId;
@@ -115,11 +115,11 @@ impl Authenticator {
 }
 
 impl Authenticator {
-    /// The id of the member that this join token lets in.
+    /// What this join token says, if it is good now.
     ///
     /// # Errors
     /// Why it lets nobody in, for a person.
-    pub fn join_grant(&self, token: &str) -> Result<u64, String> {
+    pub fn join_grant(&self, token: &str) -> Result<JoinClaims, String> {
         let trusted = self.inner.trusted.load();
         let claims = jwt::verify_join(token, &trusted.keys, &self.inner.cluster).map_err(|reason| {
             format!("the join token is foreign: {reason}; make one with `kvnode join-token` and this cluster's signing key")
@@ -130,7 +130,7 @@ impl Authenticator {
                 claims.exp
             ));
         }
-        Ok(claims.sub)
+        Ok(claims)
     }
 }
 

@@ -50,14 +50,6 @@ impl DataDir {
     /// # Errors
     /// When the directory is another cluster's or shard's, of a newer format, or cannot be read or written.
     pub fn open(lock: Lock, cluster: Option<ClusterId>, shard: u32) -> Result<DataDir, DataDirError> {
-        Self::open_as(lock, cluster, shard, None)
-    }
-
-    /// As [`DataDir::open`]; a directory without an identity becomes this new member's.
-    ///
-    /// # Errors
-    /// As [`DataDir::open`].
-    pub fn open_as(lock: Lock, cluster: Option<ClusterId>, shard: u32, member: Option<u64>) -> Result<DataDir, DataDirError> {
         let path = lock.directory().to_owned();
         put_aside::resume(&path)?;
         let identity = match Identity::read(&path)? {
@@ -69,7 +61,7 @@ impl DataDir {
                         return Err(DataDirError::IdentityLost { path, part });
                     }
                 }
-                Identity::create(&path, cluster, shard, member)?
+                Identity::create(&path, cluster, shard)?
             }
         };
         if let Some(reason) = quarantine::reason(&path)? {

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 /// As `kvnode join-token` makes them, but for the signature, which is the group's to check.
-const JOIN_TOKEN: &str = "e30.eyJpc3MiOiJjIiwiYXVkIjoia3ZmbGVldC1qb2luIiwic3ViIjoiNyIsImlhdCI6MSwiZXhwIjoyfQ.c2ln";
+const JOIN_TOKEN: &str = "e30.eyJpc3MiOiJjIiwiYXVkIjoia3ZmbGVldC1qb2luIiwianRpIjoiNyIsImlhdCI6MSwiZXhwIjoyfQ.c2ln";
 
 /// Each setting: field, flag, variable, a good value, a bad value (none where any text is good).
 const SETTINGS: &[(&str, &str, &str, &str, Option<&str>)] = &[

@@ -134,6 +134,7 @@ pub(super) fn response(response: &Response) -> Failure {
         Response::Swept { .. } => "the answer of a sweep",
         Response::Tenant(_) | Response::TenantGone { .. } => "a tenant",
         Response::Settings(_) => "settings",
+        Response::TokenSpent { .. } => "a join token",
     };
     unexpected(found)
 }

@@ -60,31 +60,22 @@ pub enum Mode {
     },
 }
 
-/// A join token, and the id of the member that it lets in. Who made it is for the group to check.
+/// The text of a join token. Who made it is for the group to check.
 #[derive(Clone, PartialEq, Eq)]
-pub struct JoinToken {
-    /// The token.
-    pub text: String,
-    /// The id that the new member takes.
-    pub member: u64,
-}
+pub struct JoinToken(pub String);
 
 impl JoinToken {
     pub(super) fn read(text: &str) -> Option<JoinToken> {
         let claims = text.split('.').nth(1)?;
         let claims: JoinClaims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
-        // Zero stands for "nobody".
-        (claims.aud == JOIN_AUDIENCE && claims.sub != 0).then(|| JoinToken {
-            text: text.to_owned(),
-            member: claims.sub,
-        })
+        (claims.aud == JOIN_AUDIENCE).then(|| JoinToken(text.to_owned()))
     }
 }
 
 impl std::fmt::Debug for JoinToken {
-    /// The id alone: the text lets whoever reads it into the group.
+    /// Hidden: the text lets whoever reads it into the group.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "a token for member {}", self.member)
+        formatter.write_str("a join token")
     }
 }
 

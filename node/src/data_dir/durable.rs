@@ -1,6 +1,11 @@
-//! Files and directories that are there after a power cut: the content is flushed before the name, the name before we go on.
+//! Files and directories that are there after a power cut: the content is flushed before the name, the name before we go on. And how they
+//! are read again.
 
-use std::{fs::File, io::Write, path::Path};
+use std::{
+    fs::File,
+    io::{ErrorKind, Write},
+    path::Path,
+};
 
 use super::error::DataDirError;
 
@@ -19,6 +24,19 @@ pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<(), DataDirError
     file.sync_all().map_err(fail("flush"))?;
     std::fs::rename(&temporary, path).map_err(fail("rename"))?;
     sync_parent(path)
+}
+
+/// A whole file, if it is there. As bytes: a flipped bit need not leave UTF-8 behind, and that is damage, not a failed read.
+pub(super) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, DataDirError> {
+    match std::fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DataDirError::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// Makes a directory, if need be.

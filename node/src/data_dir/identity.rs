@@ -68,18 +68,8 @@ struct FormatOnly {
 impl Identity {
     /// The identity in this directory, if there is one.
     pub(super) fn read(directory: &Path) -> Result<Option<Identity>, DataDirError> {
-        let path = directory.join("identity.json");
-        // Not as text: a flipped bit need not leave UTF-8 behind, and that is damage, not a failed read.
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(DataDirError::Io {
-                    action: "read",
-                    path,
-                    source,
-                });
-            }
+        let Some(text) = durable::read_file(&directory.join("identity.json"))? else {
+            return Ok(None);
         };
         let damaged = |problem: String| DataDirError::BadIdentity {
             path: directory.to_owned(),
@@ -137,7 +127,7 @@ impl Identity {
     }
 
     /// Makes a new member.
-    pub(super) fn create(directory: &Path, cluster: Option<ClusterId>, shard: u32, member: Option<u64>) -> Result<Identity, DataDirError> {
+    pub(super) fn create(directory: &Path, cluster: Option<ClusterId>, shard: u32) -> Result<Identity, DataDirError> {
         let cluster = match cluster {
             Some(cluster) => cluster,
             None => new_cluster_id().map_err(|_| DataDirError::NoRandomness {
@@ -148,7 +138,7 @@ impl Identity {
             format: FORMAT,
             cluster,
             shard,
-            member: member.map_or_else(|| Self::new_member(directory), Ok)?,
+            member: Self::new_member(directory)?,
             replaces: None,
         };
         identity.write(directory)?;

@@ -31,17 +31,8 @@ pub fn quarantine(directory: &Path, reason: &str) -> Result<(), DataDirError> {
 
 /// Why the member is quarantined, if it is. A file that cannot be understood is a reason too.
 pub(super) fn reason(directory: &Path) -> Result<Option<String>, DataDirError> {
-    let path = path(directory);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(DataDirError::Io {
-                action: "read",
-                path,
-                source,
-            });
-        }
+    let Some(bytes) = durable::read_file(&path(directory))? else {
+        return Ok(None);
     };
     Ok(Some(match serde_json::from_slice(&bytes) {
         Ok(QuarantineFile { reason }) => reason,

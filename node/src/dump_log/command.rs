@@ -54,6 +54,12 @@ pub(super) enum Readable {
     PutSettings {
         settings: Settings,
     },
+    /// Numbers of 64 bits go as text, as in `GET /admin/members`.
+    SpendToken {
+        token: String,
+        member: String,
+        expires_at_ms: u64,
+    },
 }
 
 #[derive(Serialize)]
@@ -157,6 +163,15 @@ impl Readable {
             Command::ReleaseTenant { name, uid } => Readable::ReleaseTenant { name, uid },
             Command::DeleteTenant { name, uid } => Readable::DeleteTenant { name, uid },
             Command::PutSettings(settings) => Readable::PutSettings { settings },
+            Command::SpendToken {
+                token,
+                member,
+                expires_at_ms,
+            } => Readable::SpendToken {
+                token: token.to_string(),
+                member: member.to_string(),
+                expires_at_ms,
+            },
         }
     }
 }

@@ -40,7 +40,12 @@ impl Newcomer {
         };
         let replaces = match self.identity.replaces {
             Some(replaces) => replaces,
-            None if let Some(token) = token => return self.join_by(token).await,
+            // Who has lost its data and shows the token that once let it in gets its place back like anybody else.
+            None if let Some(token) = token
+                && (self.join_by(token).await || !self.self_replace) =>
+            {
+                return;
+            }
             None if self.self_replace => match self.find_place().await {
                 Some(replaces) => replaces,
                 None => return,
@@ -75,19 +80,15 @@ impl Newcomer {
         }
     }
 
-    /// A further voter.
-    async fn join_by(&self, token: JoinToken) {
-        if token.member != self.identity.member {
-            tracing::debug!("the directory has an identity of its own; the join token is not used");
-            return;
-        }
+    /// A further voter; false when the group never lets it in.
+    async fn join_by(&self, JoinToken(token): JoinToken) -> bool {
         let mut told = None;
         while !self.votes() {
-            match self.ask(Admission::Token(token.text.clone())).await {
+            match self.ask(Admission::Token(token.clone())).await {
                 JoinAnswer::Done => self.until_it_votes().await,
                 JoinAnswer::Never(problem) => {
                     tracing::error!(problem, "the group does not let this member in");
-                    return;
+                    return false;
                 }
                 JoinAnswer::Refused(problem) => {
                     if told.as_ref() != Some(&problem) {
@@ -100,6 +101,7 @@ impl Newcomer {
             }
         }
         tracing::info!("the member has joined the group, and votes");
+        true
     }
 
     fn votes(&self) -> bool {

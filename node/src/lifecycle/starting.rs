@@ -170,13 +170,7 @@ impl Starting {
             logging,
         } = config.clone();
 
-        let admitted = match &mode {
-            Mode::Cluster {
-                join_token: Some(token), ..
-            } => Some(token.member),
-            Mode::Cluster { .. } | Mode::Alone { .. } => None,
-        };
-        let data_dir = tokio::task::spawn_blocking(move || DataDir::open_as(lock, cluster, shard, admitted)).await??;
+        let data_dir = tokio::task::spawn_blocking(move || DataDir::open(lock, cluster, shard)).await??;
         let identity = data_dir.identity();
 
         let (tls_dir, token_keys, role) = role(mode, &data_dir)?;

@@ -217,6 +217,7 @@ fn grows(command: &Command, view: &View) -> bool {
         | Command::Reap { .. }
         | Command::ReleaseTenant { .. }
         | Command::DeleteTenant { .. }
-        | Command::PutSettings(_) => false,
+        | Command::PutSettings(_)
+        | Command::SpendToken { .. } => false,
     }
 }

@@ -49,7 +49,7 @@ impl Group {
 }
 
 impl Inner {
-    async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, ProposeError> {
+    pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, ProposeError> {
         let mut leadership = self.leadership.subscribe();
         let mut proposal = Proposal { stamp_ms: 0, command };
         loop {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use kvfleet_api::admin::MemberAddress;
+use kvfleet_api::{admin::MemberAddress, token::JoinClaims};
 use openraft::{Instant as _, RaftMetrics, async_runtime::watch::WatchReceiver as _};
 use tokio::time::Instant;
 
@@ -19,7 +19,10 @@ use super::{
     status,
     types::{LogId, Types},
 };
-use crate::peer::PeerAddress;
+use crate::{
+    peer::PeerAddress,
+    state::{Command, Response},
+};
 
 /// With fewer voters a lost copy cannot be spared.
 const LEAST_VOTERS: usize = 3;
@@ -62,8 +65,8 @@ pub enum Admission {
     Token(String),
 }
 
-/// Says which member a join token lets in, or why it lets nobody in.
-pub type Gatekeeper = Box<dyn Fn(&str) -> Result<u64, String> + Send + Sync>;
+/// Says what a join token says, or why it lets nobody in.
+pub type Gatekeeper = Box<dyn Fn(&str) -> Result<JoinClaims, String> + Send + Sync>;
 
 /// A blank member's wish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,30 +110,35 @@ impl Inner {
         }
     }
 
-    /// The token names the id of the one member that it lets in, and ids are never used again: so it works once, on whichever leader, and a
-    /// member that crashed on its way may show it again.
+    /// The log decides whom the token lets in, before anybody is let in: so it works once, whoever leads and whoever has left since. The
+    /// member that it is for may show it again, after a crash on its way.
     async fn let_in(self: &Arc<Self>, token: &str, itself: MemberAddress, deadline: Instant) -> JoinAnswer {
         let Some(gatekeeper) = self.gatekeeper.get() else {
             return JoinAnswer::Elsewhere;
         };
-        let id = match gatekeeper(token) {
-            Ok(id) => id,
+        let JoinClaims { jti: token, exp, .. } = match gatekeeper(token) {
+            Ok(claims) => claims,
             Err(reason) => return JoinAnswer::Never(reason),
         };
-        if id != itself.id {
-            return JoinAnswer::Never(format!(
-                "the join token is for a new member {id}, and this one is {}; start it with an empty data directory",
-                itself.id
-            ));
+        let id = itself.id;
+        let spend = Command::SpendToken {
+            token,
+            member: id,
+            expires_at_ms: exp.saturating_mul(1_000),
+        };
+        match self.propose(spend, deadline).await {
+            Ok(Response::TokenSpent { member }) if member == id => {}
+            Ok(Response::TokenSpent { member }) => {
+                return JoinAnswer::Never(format!(
+                    "the join token has been used, by member {member}, and this is member {id}; make another with `kvnode join-token`"
+                ));
+            }
+            Ok(_) | Err(_) => return JoinAnswer::Elsewhere,
         }
         match self.change_members(Change::AddLearner(itself), deadline).await {
             Ok(()) => {}
             Err(MembershipError::Refused {
-                refusal: MembershipRefusal::IdTaken,
-                detail,
-            }) => return JoinAnswer::Never(format!("the join token has been used: {detail}")),
-            Err(MembershipError::Refused {
-                refusal: MembershipRefusal::AddressTaken | MembershipRefusal::NotBlank,
+                refusal: MembershipRefusal::IdTaken | MembershipRefusal::AddressTaken | MembershipRefusal::NotBlank,
                 detail,
             }) => return JoinAnswer::Never(detail),
             Err(error) => return answer_of(error),

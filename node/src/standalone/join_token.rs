@@ -1,5 +1,5 @@
-//! `kvnode join-token`: lets one new process into a group, once. In: the key that signs the cluster's tokens. Out: a token that names the
-//! new member's id. Absent: any record of it; the id is what makes it work once, because a group never takes the same id twice.
+//! `kvnode join-token`: lets one new process into a group, once. In: the key that signs the cluster's tokens. Out: a token with a
+//! number of its own. Absent: any record of it; the group keeps one of the tokens that it has been shown.
 
 use std::{
     path::{Path, PathBuf},
@@ -33,7 +33,7 @@ pub enum JoinTokenError {
         source: SigningKeyError,
     },
     /// The system gave no random number.
-    #[error("the operating system gave no randomness for a member id")]
+    #[error("the operating system gave no randomness for the token")]
     NoRandomness,
 }
 
@@ -45,13 +45,13 @@ pub fn make(signing_key: &Path, cluster: ClusterId, valid_for: Duration) -> Resu
     let path = || signing_key.to_owned();
     let text = std::fs::read_to_string(signing_key).map_err(|source| JoinTokenError::Read { path: path(), source })?;
     let key = SigningKey::from_pem(&text).map_err(|source| JoinTokenError::Key { path: path(), source })?;
-    let mut member = [0; 8];
-    SystemRandom::new().fill(&mut member).map_err(|_| JoinTokenError::NoRandomness)?;
+    let mut number = [0; 8];
+    SystemRandom::new().fill(&mut number).map_err(|_| JoinTokenError::NoRandomness)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(key.join_token(&JoinClaims {
         iss: cluster.to_string(),
         aud: JOIN_AUDIENCE.to_owned(),
-        sub: u64::from_be_bytes(member).max(1),
+        jti: u64::from_be_bytes(number),
         iat: now,
         exp: now.saturating_add(valid_for.as_secs()),
     }))

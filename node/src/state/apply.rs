@@ -2,6 +2,7 @@
 
 mod delete;
 mod expiry;
+mod join_tokens;
 mod put;
 mod settings;
 mod tenants;
@@ -47,6 +48,11 @@ pub(super) fn apply(draft: &mut Draft, now_ms: u64, command: Command) -> Result<
         Command::ReleaseTenant { name, uid } => tenants::release(draft, &name, &uid),
         Command::DeleteTenant { name, uid } => tenants::delete(draft, &name, &uid),
         Command::PutSettings(settings) => settings::put(draft, settings),
+        Command::SpendToken {
+            token,
+            member,
+            expires_at_ms,
+        } => Ok(join_tokens::spend(draft, now_ms, token, member, expires_at_ms)),
     };
     Ok(outcome.unwrap_or_else(Response::Refused))
 }

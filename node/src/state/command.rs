@@ -129,4 +129,13 @@ pub enum Command {
     },
     /// Replace the shard's settings.
     PutSettings(Settings),
+    /// Note whom a join token lets in: the first that asks.
+    SpendToken {
+        /// The token's number.
+        token: u64,
+        /// Who asks.
+        member: u64,
+        /// From when on the token is worth nothing, Unix milliseconds.
+        expires_at_ms: u64,
+    },
 }

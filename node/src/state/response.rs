@@ -39,6 +39,11 @@ pub enum Response {
     },
     /// The settings are in force.
     Settings(Box<SettingsStatus>),
+    /// A join token is spent.
+    TokenSpent {
+        /// On whom.
+        member: u64,
+    },
 }
 
 /// Why a command changed nothing.

@@ -3,7 +3,7 @@
 //! All of it follows from the rows, and a restart builds it anew from them. Cloning is cheap: a batch works on a copy, which takes the
 //! place of the original when the rows are written, and a view keeps the copy of its own moment.
 
-use std::{ops::Bound, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use kvfleet_api::admin::{Settings, SettingsStatus};
@@ -47,6 +47,8 @@ pub(super) struct Tables {
     pub(super) next_expiry_ms: Option<u64>,
     /// Of all records and tenants.
     pub(super) digest: Digest,
+    /// Join tokens by number: whom each lets in, and when it ends, Unix milliseconds.
+    pub(super) tokens: Arc<BTreeMap<u64, (u64, u64)>>,
     /// Where members compare. Only in memory: after a restart there are none until the log reaches the next.
     pub(super) checkpoints: Checkpoints,
 }
@@ -78,6 +80,7 @@ impl Tables {
             expired: 0,
             next_expiry_ms: None,
             digest: Digest::default(),
+            tokens: Arc::default(),
             checkpoints: Checkpoints::default(),
         };
         if let Some(next) = number(reader, keys::NEXT_TENANT)? {
@@ -85,6 +88,9 @@ impl Tables {
         }
         if let Some(row) = reader.get(Keyspace::Meta, keys::SETTINGS)? {
             tables.settings = Arc::new(decode_settings(&row).map_err(|error| damaged(Keyspace::Meta, error))?);
+        }
+        if let Some(row) = reader.get(Keyspace::Meta, keys::TOKENS)? {
+            tables.tokens = Arc::new(decode_tokens(&row).map_err(|error| damaged(Keyspace::Meta, error))?);
         }
         tables.digest = match reader.get(Keyspace::Meta, keys::DIGEST)? {
             Some(row) => Digest::decode(&row).map_err(|error| damaged(Keyspace::Meta, error))?,
@@ -209,6 +215,27 @@ pub(super) fn decode_number(row: &Bytes) -> Result<u64, DecodeError> {
     let value = row.number("number")?;
     row.finish()?;
     Ok(value)
+}
+
+pub(super) fn encode_tokens(tokens: &BTreeMap<u64, (u64, u64)>) -> Bytes {
+    let mut row = Encoder::new(2 + tokens.len() * 30);
+    row.number(tokens.len() as u64);
+    for (token, (member, end)) in tokens {
+        row.number(*token);
+        row.number(*member);
+        row.number(*end);
+    }
+    row.finish()
+}
+
+fn decode_tokens(row: &Bytes) -> Result<BTreeMap<u64, (u64, u64)>, DecodeError> {
+    let mut row = Decoder::new(row)?;
+    let mut tokens = BTreeMap::new();
+    for _ in 0..row.number("tokens")? {
+        tokens.insert(row.number("token")?, (row.number("member")?, row.number("expiresAtMs")?));
+    }
+    row.finish()?;
+    Ok(tokens)
 }
 
 pub(super) fn encode_settings(status: &SettingsStatus) -> Bytes {

@@ -11,6 +11,7 @@
 //!           "next_tenant"                                   the id that the next tenant takes
 //!           "ttl_cursor"                                    a key of keyspace ttl: no row lies before it
 //!           "settings"                                      settings and the revision that they took
+//!           "tokens"                                        join tokens: number, the member that each lets in, end
 //!           "digest"                                        the sum of the hashes of all records and tenants
 //! tenants   'c' tenant:u32                                  name, state, configuration
 //!           'g' tenant:u32                                  deleted, rows left: a key of keyspace records, no row lies before it
@@ -40,6 +41,8 @@ pub const NEXT_TENANT: &[u8] = b"next_tenant";
 pub const TTL_CURSOR: &[u8] = b"ttl_cursor";
 /// `meta`: the shard's settings.
 pub const SETTINGS: &[u8] = b"settings";
+/// `meta`: whom join tokens have let in.
+pub const TOKENS: &[u8] = b"tokens";
 /// `meta`: the digest of records and tenants.
 pub const DIGEST: &[u8] = b"digest";
 

@@ -76,7 +76,7 @@ fn refusal(member: &Member) -> String {
     })
 }
 
-/// covers rows 107, 115
+/// covers rows 107, 115, 116
 #[test]
 fn a_join_token_lets_one_process_in_and_no_other() {
     let cluster = Cluster::start("0s");
@@ -116,7 +116,8 @@ fn a_join_token_lets_one_process_in_and_no_other() {
         .filter(|member| member["voter"] == true);
     assert_eq!(voters.count(), 4, "{members}");
 
-    // The same directory needs no token any more; another one is not let in by a token that was used.
+    // The same directory needs no token any more; another one is not let in by a token that was used: neither under another name, nor where
+    // the member was that has used it, which would vote with nothing.
     joined.end();
     let mut again = fourth.start("d", "d", &token);
     eventually("the member again", || {
@@ -124,7 +125,28 @@ fn a_join_token_lets_one_process_in_and_no_other() {
         fourth.is_ready().then_some(())
     });
     again.end();
-    let used = fourth.start("e", "e", &token);
-    assert!(refusal(&used).contains("the join token has been used"), "{}", refusal(&used));
-    used.end();
+    for (directory, name) in [("e", "e"), ("d-lost", "d")] {
+        let used = fourth.start(directory, name, &token);
+        assert!(refusal(&used).contains("the join token has been used"), "{}", refusal(&used));
+        assert!(!fourth.is_ready());
+        used.end();
+        cluster.write_until_acknowledged(&[0], directory);
+    }
+
+    // Nor when the member that used it has left.
+    let id = &joined_as(&cluster, "d")["id"];
+    let id = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+    let removed = cluster.admin(0, "DELETE", &format!("/admin/members/{id}"));
+    assert_eq!(removed.status, 200, "{}", removed.text());
+    let left = fourth.start("f", "f", &token);
+    assert!(refusal(&left).contains("the join token has been used"), "{}", refusal(&left));
+    left.end();
+}
+
+fn joined_as(cluster: &Cluster, name: &str) -> serde_json::Value {
+    let members = cluster.admin(0, "GET", "/admin/members").json();
+    let found = members["members"]
+        .as_array()
+        .and_then(|all| all.iter().find(|member| member["name"] == name));
+    found.unwrap_or_else(|| panic!("no member {name} in {members}")).clone()
 }

@@ -100,6 +100,16 @@ impl Encoder {
                 self.byte(8);
                 self.settings(settings);
             }
+            Command::SpendToken {
+                token,
+                member,
+                expires_at_ms,
+            } => {
+                self.byte(9);
+                self.number(*token);
+                self.number(*member);
+                self.number(*expires_at_ms);
+            }
         }
     }
 
@@ -187,6 +197,11 @@ impl Decoder {
                 uid: self.text("uid")?,
             },
             8 => Command::PutSettings(self.settings()?),
+            9 => Command::SpendToken {
+                token: self.number("token")?,
+                member: self.number("member")?,
+                expires_at_ms: self.number("expiresAtMs")?,
+            },
             value => {
                 return Err(DecodeError::Unknown {
                     field: "command",

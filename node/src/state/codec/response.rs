@@ -83,6 +83,10 @@ impl Encoder {
                 self.number(status.revision);
                 self.settings(&status.settings);
             }
+            Response::TokenSpent { member } => {
+                self.byte(9);
+                self.number(*member);
+            }
         }
     }
 
@@ -178,6 +182,9 @@ impl Decoder {
                 revision: self.number("revision")?,
                 settings: self.settings()?,
             })),
+            9 => Response::TokenSpent {
+                member: self.number("member")?,
+            },
             value => {
                 return Err(DecodeError::Unknown {
                     field: "response",

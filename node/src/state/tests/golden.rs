@@ -96,6 +96,14 @@ fn commands() -> Vec<(&'static str, Command)> {
             },
         ),
         ("put settings", Command::PutSettings(full_settings())),
+        (
+            "spend token",
+            Command::SpendToken {
+                token: 1,
+                member: u64::MAX,
+                expires_at_ms: STAMP,
+            },
+        ),
     ]
 }
 
@@ -145,6 +153,7 @@ fn responses() -> Vec<(&'static str, Response)> {
                 settings: full_settings(),
             })),
         ),
+        ("token spent", Response::TokenSpent { member: u64::MAX }),
         ("refused", Response::Refused(Refusal::TenantUnknown)),
         ("refused", Response::Refused(Refusal::TenantSuspended)),
         ("refused", Response::Refused(Refusal::TenantReadOnly)),

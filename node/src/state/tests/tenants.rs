@@ -294,3 +294,29 @@ fn settings_take_a_revision_when_they_change() {
     assert_eq!(shard.view().revision(), 1);
     assert_eq!(shard.reopen().view().settings_status(), status);
 }
+
+/// covers row 115
+#[test]
+fn a_join_token_is_spent_on_the_first_that_asks() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let mut shard = Shard::new();
+    let end = shard.now_ms + 1_000;
+    let spend = |token, member| Command::SpendToken {
+        token,
+        member,
+        expires_at_ms: end,
+    };
+    let on = |member| Response::TokenSpent { member };
+    assert_eq!(shard.run(spend(7, 1)), on(1));
+    assert_eq!(shard.run(spend(7, 2)), on(1));
+    assert_eq!(shard.run(spend(8, 2)), on(2));
+    let mut shard = shard.reopen();
+    assert_eq!(shard.run(spend(7, 3)), on(1), "after a restart too");
+    // Members judge by their own clocks whether its time is over.
+    shard.now_ms = end + DAY_MS - 1;
+    assert_eq!(shard.run(spend(9, 3)), on(3));
+    assert_eq!(shard.run(spend(7, 3)), on(1));
+    shard.now_ms = end + DAY_MS;
+    assert_eq!(shard.run(spend(10, 3)), on(3));
+    assert_eq!(shard.run(spend(7, 3)), on(3), "nobody accepts it any more, so it is forgotten");
+}

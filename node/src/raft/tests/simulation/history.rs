@@ -131,7 +131,7 @@ impl History {
 }
 
 /// How much happened: a simulation in which nothing happens proves nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Totals {
     pub(super) written: u64,
     pub(super) reads: u64,
@@ -174,37 +174,11 @@ impl Totals {
     /// The numbers as another process has printed them in a line of their own.
     pub(super) fn parse(printed: &str) -> Self {
         let line = printed.lines().find_map(|line| line.strip_prefix(Self::LINE)).unwrap();
-        let mut numbers = line.split_whitespace().map(|number| number.parse().unwrap());
-        let mut next = || numbers.next().unwrap();
-        Totals {
-            written: next(),
-            reads: next(),
-            local_reads: next(),
-            refused: next(),
-            unknown: next(),
-            faults: next(),
-            crashes: next(),
-            leaders: next(),
-            damaged: next(),
-            refused_logs: next(),
-        }
+        serde_json::from_str(line).unwrap()
     }
 
     pub(super) fn print(&self) {
-        let Totals {
-            written,
-            reads,
-            local_reads,
-            refused,
-            unknown,
-            faults,
-            crashes,
-            leaders,
-            damaged,
-            refused_logs,
-        } = self;
-        let prefix = Self::LINE;
-        println!("{prefix} {written} {reads} {local_reads} {refused} {unknown} {faults} {crashes} {leaders} {damaged} {refused_logs}");
+        println!("{}{}", Self::LINE, serde_json::to_string(self).unwrap());
     }
 
     const LINE: &str = "totals:";

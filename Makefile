@@ -87,7 +87,7 @@ test-mutations: ## breaks the code in each way of e2e/mutations and expects the 
 # Whatever else runs on the machine is in the figures. The cargo benches go first: they need the disk to themselves.
 BUILT = $(or $(CARGO_TARGET_DIR),target)
 .PHONY: bench bench-failover
-bench: ## kvfleet and etcd under one load, the log against raw fdatasync, point reads: tables, and target/bench.json (about 45 min)
+bench: ## kvfleet and etcd under one load, the log against raw fdatasync, point reads: tables, and target/bench.json (about 25 min)
 	@e2e/cluster/build etcd
 	cargo build --locked --release -p kvfleet-node --bin kvnode
 	cargo build --locked --release -p kvfleet-e2e --bin kvbench

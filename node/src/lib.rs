@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod logging;
 pub mod metrics;
+pub mod panics;
 pub mod peer;
 pub mod problem;
 pub mod raft;

@@ -7,7 +7,7 @@ use kvfleet_node::{
     config::{Arguments, CertificateArguments, Config, DumpLogArguments, JoinTokenArguments, Subcommand, duration},
     data_dir, dump_log,
     lifecycle::{self, Signals},
-    logging,
+    logging, panics,
     standalone::{certificates, join_token},
 };
 
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 
 fn run(config: Config) -> ExitCode {
     let level = logging::start(config.logging);
+    panics::install();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("kvnode")

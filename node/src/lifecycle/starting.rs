@@ -32,6 +32,7 @@ use crate::{
     http::Server,
     log::{self, Wal},
     metrics::{LogCounters, MemberFigures, PeerCounters, Requests, Source},
+    panics,
     peer::{Transport, TransportSettings},
     raft::{Group, GroupSettings},
     standalone::{
@@ -194,13 +195,21 @@ impl Starting {
         })
         .await?;
         let store_dir = data_dir.state_machine();
-        let opened = when_there_is_space("the state machine", move || {
-            Ok(FjallStores::open(&store_dir).and_then(Machine::open)?)
-        });
-        let (machine, views) = match opened.await {
-            Err(LifecycleError::Interrupted(error)) if error.is_panic() => return Err(LifecycleError::StorePanic(error.to_string())),
-            opened => opened?,
-        };
+        // A member alone has nobody to replace it, and may have its files put right.
+        let quarantine = cluster.is_some().then(|| data_dir.path().to_owned());
+        let (machine, views) = when_there_is_space("the state machine", move || {
+            let quarantine = quarantine.clone();
+            let note = move |reason: &str| {
+                if let Some(directory) = quarantine
+                    && let Err(error) = data_dir::quarantine(&directory, reason)
+                {
+                    tracing::error!(%error, "the damage could not be noted for the next start");
+                }
+            };
+            let opened = panics::caught(note, || FjallStores::open(&store_dir).and_then(Machine::open));
+            Ok(opened.map_err(LifecycleError::StorePanic)??)
+        })
+        .await?;
         complete(data_dir.path(), &wal, machine.applied().map(|applied| applied.index))?;
 
         let peer_advertise = match &configured.peer {

@@ -94,8 +94,8 @@ impl Fleet {
         .await
     }
 
-    /// Waits until a member says that it is blank, under another id than before. One that hears only now that it was removed is started once more.
-    async fn blank(&mut self, number: usize, old: u64) -> Result<NewMember> {
+    /// Waits until a member says that it is blank, under another id than before.
+    async fn blank(&self, number: usize, old: u64) -> Result<NewMember> {
         let admin = self.admin()?;
         let begun = Instant::now();
         loop {

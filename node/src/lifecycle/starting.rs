@@ -41,7 +41,7 @@ use crate::{
         welcome,
     },
     state::{Machine, Views},
-    storage::{self, FjallStores},
+    storage::{self, FjallStores, MEMTABLE_BYTES},
     tls::TlsDirectory,
 };
 
@@ -200,7 +200,9 @@ impl Starting {
         let (machine, views) = when_there_is_space("the state machine", move || {
             let quarantine = quarantine.clone();
             let note = move |reason: &str| {
-                if let Some(directory) = quarantine
+                // An engine that gives up for want of space has met no damage, and the next start may find some.
+                let has_room = |directory: &PathBuf| storage::space(directory).is_ok_and(|space| space.free > MEMTABLE_BYTES);
+                if let Some(directory) = quarantine.filter(has_room)
                     && let Err(error) = data_dir::quarantine(&directory, reason)
                 {
                     tracing::error!(%error, "the damage could not be noted for the next start");

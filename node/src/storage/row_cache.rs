@@ -2,7 +2,9 @@
 //!
 //! In: every batch that the store writes, and what readers found. Out: rows as of a reader's own moment. A cached row says from which batch
 //! on it is right; a reader of an older moment does not get it. What a reader found is taken only while nothing newer was written near
-//! it, so a slow reader never puts an old row over a newer one. Absent: rows of large values, and any row whose truth is not certain.
+//! it, so a slow reader never puts an old row over a newer one. A row is copied into memory of its own: what a reader found is a view of
+//! the engine's block, and what was written one of its batch's buffer, and keeping the view would keep all of that. Absent: rows of large
+//! values, and any row whose truth is not certain.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -99,7 +101,7 @@ fn keep(shard: &mut Shard, key: &[u8], row: Option<&Bytes>, since: u64) {
     match row {
         Some(row) if key.len() + row.len() <= LARGEST => {
             let known = Known {
-                row: Some(row.clone()),
+                row: Some(Bytes::copy_from_slice(row)),
                 since,
             };
             shard.rows.insert(key.into(), known);
@@ -145,6 +147,38 @@ mod tests {
         assert_eq!(cache.get(KEY, 6), None);
         cache.found(KEY, Some(&row("other")), 6);
         assert_eq!(cache.get(KEY, 6), Some(Some(row("other"))), "as of the last change it is the truth");
+    }
+
+    /// A block of the engine, with many rows in it.
+    struct Block {
+        bytes: Vec<u8>,
+        _alive: std::sync::Arc<()>,
+    }
+
+    impl AsRef<[u8]> for Block {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    #[test]
+    fn a_row_is_kept_without_what_it_was_read_from() {
+        let cache = RowCache::new();
+        let alive = std::sync::Arc::new(());
+        let keep: [&dyn Fn(&[u8], &Bytes); 2] = [&|key, row| cache.found(key, Some(row), 1), &|key, row| {
+            cache.written(key, Some(row), 1)
+        }];
+        for (number, keep) in keep.into_iter().enumerate() {
+            let key = [number as u8];
+            let block = Bytes::from_owner(Block {
+                bytes: vec![7; 4 << 10],
+                _alive: std::sync::Arc::clone(&alive),
+            });
+            keep(&key, &block.slice(100..200));
+            drop(block);
+            assert_eq!(std::sync::Arc::strong_count(&alive), 1, "the block is gone");
+            assert_eq!(cache.get(&key, 1), Some(Some(Bytes::from(vec![7; 100]))));
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use machine::Machine;
 pub use record::Record;
 pub use response::{Refusal, Response};
 pub use tenant::Tenant;
-pub use view::{Page, ScanLimits, ScanRange, Stopped, View, Views};
+pub use view::{Collect, Ended, ScanLimits, ScanRange, Stopped, View, Views};
 
 /// Where in the log something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

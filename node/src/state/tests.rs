@@ -18,7 +18,7 @@ use kvfleet_api::tenant::{TenantConfig, TenantLimits};
 use tempfile::TempDir;
 
 use super::*;
-use crate::storage::{Direction, FjallStore, KeyRange, Keyspace, Store};
+use crate::storage::{Direction, FjallStore, KeyRange, Keyspace, Store, StoreError};
 
 /// A moment to start from: late enough that nothing underflows.
 const START: u64 = 1_700_000_000_000;
@@ -111,6 +111,43 @@ impl Shard {
 }
 
 const ACME: TenantId = TenantId(1);
+
+/// Takes whatever comes.
+#[derive(Default)]
+struct Items(Vec<(String, Record)>);
+
+impl Collect for Items {
+    fn add(&mut self, key: &str, record: &Record) -> bool {
+        self.0.push((key.to_owned(), record.clone()));
+        true
+    }
+}
+
+/// Limits of a page that only its records reach.
+fn items(items: usize) -> ScanLimits {
+    ScanLimits {
+        items,
+        rows: 1_000_000,
+        read_bytes: 1 << 30,
+    }
+}
+
+/// A page, and where the next one goes on.
+fn page(
+    view: &View,
+    tenant: TenantId,
+    range: &ScanRange,
+    limits: ScanLimits,
+    now_ms: u64,
+) -> Result<(Vec<(String, Record)>, Option<String>), StoreError> {
+    let mut items = Items::default();
+    let next = match view.scan(tenant, range, limits, now_ms, &|| true, &mut items)? {
+        Ended::AtTheEnd => None,
+        Ended::After(last) => Some(last),
+        ended => panic!("{ended:?}"),
+    };
+    Ok((items.0, next))
+}
 
 fn dump(directory: &Path) -> Vec<(Keyspace, Vec<u8>, Vec<u8>)> {
     let reader = FjallStore::open(directory).unwrap().reader();

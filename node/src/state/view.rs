@@ -5,6 +5,7 @@
 //! held for one request, not longer. Absent by design: waiting for a quorum (`raft`), and access rules (`app`).
 
 mod scan;
+mod waiters;
 
 use std::{ops::Deref, sync::Arc};
 
@@ -17,7 +18,8 @@ use kvfleet_api::{
 };
 use tokio::sync::watch;
 
-pub use scan::{Page, ScanLimits, ScanRange};
+pub use scan::{Collect, Ended, ScanLimits, ScanRange};
+use waiters::Waiters;
 
 use super::{
     Applied, Checkpoint, Digest, Record, Tenant, TenantId,
@@ -41,6 +43,13 @@ impl View {
             tables,
             reader,
         }
+    }
+
+    /// The same view over other rows.
+    #[cfg(test)]
+    pub(super) fn over(&self, reader: impl FnOnce(Arc<dyn Reader>) -> Arc<dyn Reader>) -> Self {
+        let reader = reader(Arc::clone(&self.reader));
+        View::new(self.applied, self.membership.clone(), self.tables.clone(), reader)
     }
 
     /// The last entry that it contains.
@@ -172,12 +181,24 @@ impl View {
     /// # Errors
     /// Those of the store.
     pub fn used(&self, tenant: TenantId, now_ms: u64) -> Result<Used, StoreError> {
+        let used = self.used_while(tenant, now_ms, &|| true)?;
+        Ok(used.unwrap_or_else(|| self.tables.usage.get(tenant).used()))
+    }
+
+    /// As [`View::used`]; none as soon as `is_wanted`, which is asked before each row, says that nobody waits any more.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn used_while(&self, tenant: TenantId, now_ms: u64, is_wanted: &dyn Fn() -> bool) -> Result<Option<Used>, StoreError> {
         let mut used = self.tables.usage.get(tenant).used();
         if self.tables.next_expiry_ms.is_some_and(|next| next <= now_ms) {
             for row in self
                 .reader
                 .range(Keyspace::Ttl, keys::ttl_after(self.tables.clock_ms), Direction::Ascending)
             {
+                if !is_wanted() {
+                    return Ok(None);
+                }
                 let (row, _) = row?;
                 let (expires, owner, _) = keys::parse_ttl(&row).ok_or_else(|| damaged(Keyspace::Ttl, "unknown key"))?;
                 if expires > now_ms {
@@ -186,7 +207,7 @@ impl View {
                 used.keys = used.keys.saturating_sub(u64::from(owner == tenant));
             }
         }
-        Ok(used)
+        Ok(Some(used))
     }
 
     /// When a sweep is due, Unix milliseconds; none while no record has an expiry. A moment that has passed means now. It may be too
@@ -215,6 +236,16 @@ impl View {
 pub struct Views {
     latest: Arc<ArcSwap<View>>,
     applied: watch::Receiver<Option<u64>>,
+    waiting: Arc<Waiting>,
+}
+
+/// Who waits for views to come.
+#[derive(Default)]
+struct Waiting {
+    /// By the index that is to be applied.
+    index: Waiters,
+    /// By the revision that is to be in the view.
+    revision: Waiters,
 }
 
 impl Views {
@@ -233,9 +264,8 @@ impl Views {
     /// # Errors
     /// [`Stopped`] when the state machine is gone before it got there.
     pub async fn wait_applied(&self, index: u64) -> Result<Arc<View>, Stopped> {
-        let reached = |applied: &Option<u64>| applied.is_some_and(|applied| applied >= index);
-        let mut applied = self.applied.clone();
-        applied.wait_for(reached).await.map_err(|_| Stopped)?;
+        let reached = || self.latest.load().applied.is_some_and(|applied| applied.index >= index);
+        self.waiting.index.wait(index, reached).await?;
         Ok(self.latest())
     }
 
@@ -244,14 +274,12 @@ impl Views {
     /// # Errors
     /// [`Stopped`] when the state machine is gone before it got there.
     pub async fn wait_revision(&self, revision: u64) -> Result<(), Stopped> {
-        let mut applied = self.applied.clone();
-        while self.latest.load().revision() < revision {
-            applied.changed().await.map_err(|_| Stopped)?;
-        }
-        Ok(())
+        let reached = || self.latest.load().revision() >= revision;
+        self.waiting.revision.wait(revision, reached).await
     }
 
-    /// Tells of every new view (of the newest, when several came at once) by the index that it has applied.
+    /// Tells of every new view (of the newest, when several came at once) by the index that it has applied. For what follows every one:
+    /// who waits for one of them uses [`Views::wait_applied`] or [`Views::wait_revision`], and is not woken for the others.
     pub fn subscribe(&self) -> watch::Receiver<Option<u64>> {
         self.applied.clone()
     }
@@ -266,33 +294,37 @@ pub struct Stopped;
 pub(super) struct Publisher {
     latest: Arc<ArcSwap<View>>,
     applied: watch::Sender<Option<u64>>,
+    waiting: Arc<Waiting>,
 }
 
 impl Publisher {
     pub(super) fn new(view: View) -> (Self, Views) {
-        let (sender, receiver) = watch::channel(view.applied.map(|applied| applied.index));
-        let latest = Arc::new(ArcSwap::from_pointee(view));
-        (
-            Publisher {
-                latest: Arc::clone(&latest),
-                applied: sender,
-            },
-            Views { latest, applied: receiver },
-        )
+        let publisher = Publisher {
+            applied: watch::Sender::new(view.applied.map(|applied| applied.index)),
+            latest: Arc::new(ArcSwap::from_pointee(view)),
+            waiting: Arc::default(),
+        };
+        let views = publisher.views();
+        (publisher, views)
     }
 
     pub(super) fn views(&self) -> Views {
         Views {
             latest: Arc::clone(&self.latest),
             applied: self.applied.subscribe(),
+            waiting: Arc::clone(&self.waiting),
         }
     }
 
     /// The view first, then the news of it: whoever is woken finds it.
     pub(super) fn publish(&self, view: View) {
-        let index = view.applied.map(|applied| applied.index);
+        let (index, revision) = (view.applied.map(|applied| applied.index), view.revision());
         self.latest.store(Arc::new(view));
         self.applied.send_replace(index);
+        if let Some(index) = index {
+            self.waiting.index.reached(index);
+        }
+        self.waiting.revision.reached(revision);
     }
 }
 
@@ -307,6 +339,8 @@ impl Drop for Publisher {
             tables: last.tables.clone(),
             reader: Arc::new(ClosedReader),
         }));
+        self.waiting.index.close();
+        self.waiting.revision.close();
     }
 }
 

@@ -233,19 +233,7 @@ fn a_machine_that_stops_lets_go_of_its_files_whoever_still_reads() {
         matches!(view.get(ACME, "k", START), Err(StoreError::Closed)),
         "an error, not a key that is missing"
     );
-    assert!(
-        view.scan(
-            ACME,
-            &ScanRange::default(),
-            ScanLimits {
-                items: 1,
-                bytes: 1,
-                keys_only: false
-            },
-            START
-        )
-        .is_err()
-    );
+    assert!(page(&view, ACME, &ScanRange::default(), items(1), START).is_err());
     assert_eq!(view.tenants().len(), 1, "what is in memory is still known");
 }
 

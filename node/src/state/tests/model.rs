@@ -257,19 +257,8 @@ fn compare(view: &View, model: &Model, now: u64) {
         let live = model.live(tenant, now);
         let used = view.used(TenantId(tenant), now).unwrap();
         assert_eq!((used.storage, used.keys), (model.bytes(tenant), live.len() as u64));
-        let page = view
-            .scan(
-                TenantId(tenant),
-                &ScanRange::default(),
-                ScanLimits {
-                    items: 100,
-                    bytes: 10_000,
-                    keys_only: false,
-                },
-                now,
-            )
-            .unwrap();
-        let seen: Vec<_> = page.items.into_iter().map(|(key, record)| (key, plain(record))).collect();
+        let (found, _) = page(view, TenantId(tenant), &ScanRange::default(), items(100), now).unwrap();
+        let seen: Vec<_> = found.into_iter().map(|(key, record)| (key, plain(record))).collect();
         assert_eq!(seen, live);
         for (key, row) in live {
             assert_eq!(view.get(TenantId(tenant), &key, now).unwrap().map(plain), Some(row));

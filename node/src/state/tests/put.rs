@@ -298,3 +298,43 @@ async fn a_view_keeps_its_moment_and_news_of_the_next_arrives() {
     );
     assert!(views.wait_applied(3).await.is_ok());
 }
+
+/// Counts how often it is polled until it is done.
+async fn polls(future: impl Future<Output = Result<(), Stopped>>) -> usize {
+    let mut future = std::pin::pin!(future);
+    let mut polls = 0;
+    std::future::poll_fn(|context| {
+        polls += 1;
+        future.as_mut().poll(context)
+    })
+    .await
+    .unwrap();
+    polls
+}
+
+#[tokio::test]
+async fn a_batch_wakes_only_who_waits_for_it() {
+    let mut shard = Shard::with(TenantLimits::default());
+    let wait = |views: Views, number: u64, by_index: bool| {
+        tokio::spawn(polls(async move {
+            if by_index {
+                views.wait_applied(number).await.map(drop)
+            } else {
+                views.wait_revision(number).await
+            }
+        }))
+    };
+    // The tenant is entry 1 and took revision 1; puts follow.
+    let waiting: Vec<_> = [false, true]
+        .into_iter()
+        .flat_map(|by_index| [20, 100].map(|number| wait(shard.views.clone(), number, by_index)))
+        .collect();
+    tokio::task::yield_now().await;
+    for number in 2..=100 {
+        shard.put("a", &number.to_string());
+        tokio::task::yield_now().await;
+    }
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap(), 2, "once when it began, once when its number was reached");
+    }
+}

@@ -67,20 +67,8 @@ fn an_expired_record_is_absent_before_any_sweep() {
     shard.pass(1);
     assert_eq!(shard.value("a"), None, "from the very moment on, although the log has not moved");
     assert_eq!(shard.used(), (4, 1), "its key is not counted, its bytes are until the sweep");
-    let page = shard
-        .view()
-        .scan(
-            ACME,
-            &ScanRange::default(),
-            ScanLimits {
-                items: 10,
-                bytes: 1_000,
-                keys_only: true,
-            },
-            shard.now_ms,
-        )
-        .unwrap();
-    assert_eq!(page.items.len(), 1);
+    let (found, _) = page(&shard.view(), ACME, &ScanRange::default(), items(10), shard.now_ms).unwrap();
+    assert_eq!(found.len(), 1);
     assert_eq!(shard.run(delete("a")), Response::Deleted { revision: None });
     let absent = Condition::Present;
     assert_eq!(

@@ -25,38 +25,54 @@ pub struct ScanRange {
     pub reverse: bool,
 }
 
-/// How much one page may hold.
+/// How much one page may hold, and what it may cost. What it may cost counts what is not shown as well: expired records, and values that
+/// are read for a page of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanLimits {
     /// Records, at least 1.
     pub items: usize,
-    /// Bytes of keys, values and metadata. The first record comes whatever its size, so that a scan gets on.
-    pub bytes: u64,
-    /// Leave values and metadata out, of the page and of its bytes.
-    pub keys_only: bool,
+    /// Rows that are looked at, at least 1.
+    pub rows: usize,
+    /// Bytes of rows that are read. The row that reaches it is the last one: it is exceeded by one row at most.
+    pub read_bytes: u64,
 }
 
-/// A page of records.
+/// Takes the records of a page, in the order of the scan.
+pub trait Collect {
+    /// Adds a record; false when there is no room for it.
+    fn add(&mut self, key: &str, record: &Record) -> bool;
+}
+
+/// How a scan ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// Keys and records, in the order of the scan.
-    pub items: Vec<(String, Record)>,
-    /// Where there are more: the last key of this page, the next one's `start_after`.
-    pub next: Option<String>,
+pub enum Ended {
+    /// Everything in the range has been looked at.
+    AtTheEnd,
+    /// There may be more after this key, which was looked at last: the next page's `start_after`.
+    After(String),
+    /// There was no room for the first record.
+    NoRoom,
+    /// Nobody waits for the page any more.
+    Unwanted,
 }
 
 impl View {
-    /// The first records of a range that are not expired. Blocks on the store: keep it off the async threads.
+    /// Gives the records of a range that are not expired to `page`, until it has no more room or a limit is reached. `is_wanted` is asked
+    /// before each row. Blocks on the store: keep it off the async threads.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn scan(&self, tenant: TenantId, range: &ScanRange, limits: ScanLimits, now_ms: u64) -> Result<Page, StoreError> {
-        let mut page = Page {
-            items: Vec::new(),
-            next: None,
-        };
+    pub fn scan(
+        &self,
+        tenant: TenantId,
+        range: &ScanRange,
+        limits: ScanLimits,
+        now_ms: u64,
+        is_wanted: &dyn Fn() -> bool,
+        page: &mut dyn Collect,
+    ) -> Result<Ended, StoreError> {
         if self.tables.tenants.by_id(tenant).is_none() {
-            return Ok(page);
+            return Ok(Ended::AtTheEnd);
         }
         let now_ms = self.moment(now_ms);
         let direction = if range.reverse {
@@ -64,29 +80,44 @@ impl View {
         } else {
             Direction::Ascending
         };
-        let mut bytes = 0u64;
-        for row in self.reader.range(Keyspace::Records, key_range(tenant, range), direction) {
-            let (row, value) = row?;
-            let mut record = Record::decode(&value).map_err(|error| damaged(Keyspace::Records, error))?;
-            if record.is_expired(now_ms) {
-                continue;
+        let mut left = limits;
+        let mut last = None;
+        let mut rows = self.reader.range(Keyspace::Records, key_range(tenant, range), direction);
+        loop {
+            if !is_wanted() {
+                return Ok(Ended::Unwanted);
             }
-            let (_, key) = keys::parse_record(&row).ok_or_else(|| damaged(Keyspace::Records, "unknown key"))?;
-            if limits.keys_only {
-                record.value = Bytes::new();
-                record.metadata = Vec::new();
-            }
-            bytes = bytes.saturating_add(record.charge(key));
-            if let Some((last, _)) = page.items.last()
-                && (page.items.len() >= limits.items || bytes > limits.bytes)
+            if let Some(last) = &last
+                && (left.rows == 0 || left.read_bytes == 0)
             {
-                page.next = Some(last.clone());
-                break;
+                return after(last);
             }
-            page.items.push((key.to_owned(), record));
+            let Some(row) = rows.next() else {
+                return Ok(Ended::AtTheEnd);
+            };
+            let (row, value) = row?;
+            left.rows = left.rows.saturating_sub(1);
+            left.read_bytes = left.read_bytes.saturating_sub((row.len() + value.len()) as u64);
+            let record = Record::decode(&value).map_err(|error| damaged(Keyspace::Records, error))?;
+            if !record.is_expired(now_ms) {
+                // Only now it is certain that there are more.
+                if left.items == 0 || !page.add(key_of(&row)?, &record) {
+                    return last.as_ref().map_or(Ok(Ended::NoRoom), after);
+                }
+                left.items -= 1;
+            }
+            last = Some(row);
         }
-        Ok(page)
     }
+}
+
+fn after(row: &Bytes) -> Result<Ended, StoreError> {
+    Ok(Ended::After(key_of(row)?.to_owned()))
+}
+
+fn key_of(row: &Bytes) -> Result<&str, StoreError> {
+    let (_, key) = keys::parse_record(row).ok_or_else(|| damaged(Keyspace::Records, "unknown key"))?;
+    Ok(key)
 }
 
 /// The interval of rows, as an inclusive start and an exclusive end: the key right after `k` in bytewise order is `k` and a zero byte.

@@ -6,8 +6,11 @@
 //! would be refused anyway.
 
 mod access;
+mod blocking;
 mod failure;
+mod memory;
 mod read;
+mod shares;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 pub(crate) mod tests;
@@ -16,9 +19,12 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 pub use access::{Caller, Need};
+use blocking::Lanes;
 pub(crate) use failure::{key_not_found, precondition_failed, value_too_large};
 use kvfleet_api::{Code, Problem};
-pub use read::{Consistency, Found, Listing, Measured, Reading, Seen};
+pub use memory::{FREE_BYTES, Room};
+pub use read::{Consistency, Found, Listing, Measured, PageLimits, Reading, Seen};
+pub use shares::{Full, Share, Shares};
 use tokio::time::Instant;
 pub(crate) use write::check_sizes;
 pub use write::{Ack, Deletion, Put, Written};
@@ -34,12 +40,20 @@ use crate::{
 pub struct App {
     group: Group,
     views: Views,
+    /// For large bodies and answers of all tenants together.
+    memory: Arc<Shares>,
+    lanes: Arc<Lanes>,
 }
 
 impl App {
     /// Serves the tenants of this group.
     pub fn new(group: Group, views: Views) -> Self {
-        App { group, views }
+        App {
+            group,
+            views,
+            memory: memory::memory(),
+            lanes: Arc::new(Lanes::new()),
+        }
     }
 
     /// What this member has applied last.

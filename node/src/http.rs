@@ -6,6 +6,7 @@
 //! The path is read as it was sent, not as axum would take it apart: a key keeps its double slashes, dot segments and trailing slashes,
 //! and `%2F` in it is a slash. So there is one handler and no router before it, and `route` is the list of resources.
 
+mod answer;
 mod body;
 mod condition;
 mod cursor;

@@ -214,6 +214,17 @@ pub(super) fn not_reached(wanted: u64, applied: u64) -> Failure {
     )
 }
 
+/// The reader wants to see what is far from here.
+pub(super) fn far_ahead(wanted: u64, applied: u64) -> Failure {
+    problem(
+        Code::TooStale,
+        format!(
+            "this member has applied revision {applied}, and min_revision {wanted} is too far ahead to wait for: check the number (a revision of \
+             another cluster, perhaps), or try another member"
+        ),
+    )
+}
+
 /// Rows that could not be read.
 pub(super) fn store(error: &StoreError) -> Failure {
     match error {

@@ -2,20 +2,38 @@
 //!
 //! Access is decided on the very view that is read, so a linearizable read is linearizable in this too. The store blocks: a record that
 //! is not in memory is a read of the disk, and one slow disk must not hold up requests that only wait for the network. So every look at
-//! rows runs on tokio's threads for blocking work; only the tables (usage without expiries, tenants) and hot records are read in place.
+//! rows runs on tokio's threads for blocking work (`blocking`); only the tables (tenants) and hot records are read in place.
+//!
+//! What a read costs is bounded: a page by the rows and bytes that it looks at, a large answer by its tenant's share of memory (`memory`).
 
 use std::{sync::Arc, time::Duration};
 
 use kvfleet_api::usage::{Gauge, Usage};
 use tokio::time::Instant;
 
-use super::{App, Caller, Need, access::check, failure};
+use super::{
+    App, Caller, FREE_BYTES, Need, Share,
+    access::check,
+    blocking::{look, place},
+    failure,
+    memory::{Room, no_room},
+};
 use crate::{
     problem::Failure,
     raft::{ReadError, ReadPoint},
-    state::{Page, Record, ScanLimits, ScanRange, Tenant},
-    storage::StoreError,
+    state::{Collect, Ended, Record, ScanLimits, ScanRange, Tenant, TenantId},
 };
+
+/// Rows that one page looks at. Expired records count, which a sweep has not met yet: they are skipped, and there may be millions.
+const ROWS: usize = 10_000;
+
+/// Bytes of rows that one page reads: twice the largest page. Only a page of keys comes near it, for a record's revision and times are
+/// kept with its value.
+const READ_BYTES: u64 = 16 << 20;
+
+/// How far ahead of what this member has applied a reader may want to see. A member that lacks more is catching up, and another one answers
+/// sooner; most likely no write has ever had that revision.
+const AHEAD: u64 = 1_000_000;
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,19 +70,32 @@ pub struct Seen {
 }
 
 /// A record, if it is there.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Found {
     /// The record.
     pub record: Option<Record>,
+    /// What a large answer holds of the tenant's memory.
+    pub share: Option<Share>,
     /// What was read.
     pub seen: Seen,
 }
 
+/// How large a page may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLimits {
+    /// Records, at least 1.
+    pub items: usize,
+    /// What it takes of the tenant's memory, unless its first record alone needs more.
+    pub memory: u64,
+}
+
 /// A page that was read.
-#[derive(Clone, Debug)]
-pub struct Listing {
+#[derive(Debug)]
+pub struct Listing<P> {
     /// The records.
-    pub page: Page,
+    pub page: P,
+    /// Where there may be more: the last key that was looked at, the next page's `start_after`.
+    pub next: Option<String>,
     /// What was read.
     pub seen: Seen,
 }
@@ -79,40 +110,93 @@ pub struct Measured {
 }
 
 impl App {
-    /// One record.
+    /// One record. `answer` tells how many bytes the answer will have.
     ///
     /// # Errors
-    /// Those of [`App::admit`]; that no leader answered in time; `too-stale`.
-    pub async fn get(&self, caller: &Caller, key: String, reading: Reading, deadline: Instant) -> Result<Found, Failure> {
+    /// Those of [`App::admit`]; that no leader answered in time; `too-stale`; `overloaded` when there is no memory for a large answer.
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        key: &str,
+        reading: Reading,
+        deadline: Instant,
+        answer: impl Fn(&Record, u64) -> u64,
+    ) -> Result<Found, Failure> {
         let (tenant, point) = self.point(caller, reading, deadline).await?;
         let seen = Seen::of(&point);
         let recalled = point
             .view
-            .recall(tenant.id, &key, seen.now_ms)
+            .recall(tenant.id, key, seen.now_ms)
             .map_err(|error| failure::store(&error))?;
         let record = match recalled {
             Some(record) => record,
-            None => Box::pin(blocking(deadline, move || point.view.get(tenant.id, &key, seen.now_ms))).await?,
+            None => Box::pin(self.look_at(&point, tenant.id, key, deadline)).await?,
         };
-        Ok(Found { record, seen })
+        let bytes = record.as_ref().map_or(0, |record| answer(record, seen.now_ms));
+        if bytes <= FREE_BYTES {
+            let share = None;
+            return Ok(Found { record, share, seen });
+        }
+        let room = self.room(tenant.id);
+        if let Some(share) = room.try_take(bytes) {
+            let share = Some(share);
+            return Ok(Found { record, share, seen });
+        }
+        Box::pin(async move {
+            // Who waits for memory holds none: the record is read again, in the same view, when there is room for it.
+            drop(record);
+            let share = Some(room.take(bytes, deadline).await?);
+            let record = self.look_at(&point, tenant.id, key, deadline).await?;
+            Ok(Found { record, share, seen })
+        })
+        .await
     }
 
-    /// A page of records.
+    async fn look_at(&self, point: &ReadPoint, tenant: TenantId, key: &str, deadline: Instant) -> Result<Option<Record>, Failure> {
+        let place = place(&self.lanes.points, tenant, deadline).await?;
+        let (view, key, now_ms) = (Arc::clone(&point.view), key.to_owned(), point.now_ms);
+        look(place, deadline, move |_| view.get(tenant, &key, now_ms).map(Some)).await
+    }
+
+    /// A page of records. `begin` makes the empty page, as of a moment (Unix milliseconds) and with memory for what it may hold.
+    ///
+    /// A page ends early, with a place to go on from, when it has cost enough: [`ROWS`], [`READ_BYTES`].
     ///
     /// # Errors
-    /// Those of [`App::admit`]; that no leader answered in time; `too-stale`.
-    pub async fn scan(
+    /// Those of [`App::admit`]; that no leader answered in time; `too-stale`; `overloaded` when there is no memory for the page.
+    pub async fn scan<P: Collect + Send + 'static>(
         &self,
         caller: &Caller,
         range: ScanRange,
-        limits: ScanLimits,
+        limits: PageLimits,
         reading: Reading,
         deadline: Instant,
-    ) -> Result<Listing, Failure> {
+        begin: impl FnOnce(u64, Share) -> P + Send + 'static,
+    ) -> Result<Listing<P>, Failure> {
         let (tenant, point) = self.point(caller, reading, deadline).await?;
-        let seen = Seen::of(&point);
-        let page = blocking(deadline, move || point.view.scan(tenant.id, &range, limits, seen.now_ms)).await?;
-        Ok(Listing { page, seen })
+        let (seen, tenant) = (Seen::of(&point), tenant.id);
+        // Memory last: who waits for a place holds none.
+        let place = place(&self.lanes.scans, tenant, deadline).await?;
+        let share = self.room(tenant).take(limits.memory, deadline).await?;
+        let limits = ScanLimits {
+            items: limits.items,
+            rows: ROWS,
+            read_bytes: READ_BYTES,
+        };
+        let looked = look(place, deadline, move |wanted| {
+            let mut page = begin(seen.now_ms, share);
+            let ended = point
+                .view
+                .scan(tenant, &range, limits, seen.now_ms, &|| wanted.is_wanted(), &mut page)?;
+            Ok(match ended {
+                Ended::AtTheEnd => Some(Ok((page, None))),
+                Ended::After(last) => Some(Ok((page, Some(last)))),
+                Ended::NoRoom => Some(Err(no_room())),
+                Ended::Unwanted => None,
+            })
+        });
+        let (page, next) = looked.await??;
+        Ok(Listing { page, next, seen })
     }
 
     /// What the tenant uses, and what it may use.
@@ -123,7 +207,11 @@ impl App {
         let (tenant, point) = self.point(caller, reading, deadline).await?;
         let seen = Seen::of(&point);
         let id = tenant.id;
-        let used = blocking(deadline, move || point.view.used(id, seen.now_ms)).await?;
+        let place = place(&self.lanes.scans, id, deadline).await?;
+        let counted = look(place, deadline, move |wanted| {
+            point.view.used_while(id, seen.now_ms, &|| wanted.is_wanted())
+        });
+        let used = counted.await?;
         let limits = tenant.config.limits.clone();
         let gauge = |used, provisioned| Gauge { used, provisioned };
         let usage = Usage {
@@ -132,6 +220,11 @@ impl App {
             limits,
         };
         Ok(Measured { usage, seen })
+    }
+
+    /// The member's memory, as this tenant sees it.
+    pub fn room(&self, tenant: TenantId) -> Room<'_> {
+        Room::new(&self.memory, tenant)
     }
 
     /// Where to read, and whose. Every wait is boxed: a local read has none, and would carry the room for all of them.
@@ -164,6 +257,10 @@ impl App {
 
     /// Waits until this member has applied a revision.
     async fn reach(&self, revision: u64, deadline: Instant) -> Result<(), Failure> {
+        let applied = self.views.peek().revision();
+        if revision > applied.saturating_add(AHEAD) {
+            return Err(failure::far_ahead(revision, applied));
+        }
         match self.group.wait_revision(revision, deadline).await {
             Err(ReadError::Deadline) => Err(failure::not_reached(revision, self.views.latest().revision())),
             other => other.map_err(failure::read),
@@ -178,23 +275,5 @@ impl Seen {
             now_ms: point.now_ms,
             age: point.age,
         }
-    }
-}
-
-/// Looks at rows off the async threads, and no longer than the caller waits.
-pub(super) async fn blocking<T: Send + 'static>(
-    deadline: Instant,
-    look: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, Failure> {
-    match tokio::time::timeout_at(deadline, tokio::task::spawn_blocking(look)).await {
-        Ok(Ok(outcome)) => outcome.map_err(|error| failure::store(&error)),
-        Ok(Err(_)) => Err(failure::problem(
-            kvfleet_api::Code::Internal,
-            "the member failed while it read its store; please report this",
-        )),
-        Err(_) => Err(failure::problem(
-            kvfleet_api::Code::DeadlineExceeded,
-            "the store did not answer before the deadline",
-        )),
     }
 }

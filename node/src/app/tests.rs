@@ -15,7 +15,7 @@ use crate::{
     log::{Options, Wal},
     peer::{Transport, TransportSettings},
     raft::GroupSettings,
-    state::{Command, Machine, Response},
+    state::{Command, Machine, Response, TenantId},
     storage::FjallStores,
 };
 
@@ -130,5 +130,17 @@ impl Member {
 
     pub(crate) fn token(&self, tenant: &TenantStatus) -> String {
         self.signer.token(&self.claims(tenant))
+    }
+}
+
+impl App {
+    /// Bytes that bodies and answers hold.
+    pub(crate) fn memory_held(&self) -> u64 {
+        self.memory.held()
+    }
+
+    /// Every place that one tenant may have for looks at many rows.
+    pub(crate) fn all_places_for_scans(&self, tenant: TenantId) -> Vec<Share> {
+        std::iter::from_fn(|| self.lanes.scans.try_take(tenant, 1)).collect()
     }
 }

@@ -9,7 +9,11 @@ use bytes::Bytes;
 use kvfleet_api::tenant::bounds;
 use tokio::time::Instant;
 
-use super::{App, failure, read::blocking};
+use super::{
+    App,
+    blocking::{Lanes, look, place},
+    failure,
+};
 use crate::{
     problem::Failure,
     state::{Command, Condition, Kind, PutMode, Refusal, Response, Tenant, TenantId, Ttl, View},
@@ -184,11 +188,11 @@ impl App {
             return Ok(());
         }
         let now_ms = latest.stamp_ms();
-        if quota_allows(latest, now_ms, tenant, put, deadline).await.is_ok() {
+        if quota_allows(&self.lanes, latest, now_ms, tenant, put, deadline).await.is_ok() {
             return Ok(());
         }
         let point = self.group.read_barrier(deadline).await.map_err(failure::read)?;
-        quota_allows(point.view, point.now_ms, tenant, put, deadline).await
+        quota_allows(&self.lanes, point.view, point.now_ms, tenant, put, deadline).await
     }
 }
 
@@ -200,27 +204,30 @@ fn may_be_over(view: &View, tenant: &Tenant, put: &Put) -> bool {
 }
 
 /// What the state machine would say of the quotas in this view.
-async fn quota_allows(view: Arc<View>, now_ms: u64, tenant: &Tenant, put: &Put, deadline: Instant) -> Result<(), Failure> {
+async fn quota_allows(lanes: &Lanes, view: Arc<View>, now_ms: u64, tenant: &Tenant, put: &Put, deadline: Instant) -> Result<(), Failure> {
     let Some(tenant) = view.tenant(&tenant.name).filter(|now| now.id == tenant.id) else {
         return Ok(());
     };
     let (id, key, charge) = (tenant.id, put.key.clone(), put.charge());
-    let look = blocking(deadline, move || {
+    let place = place(&lanes.points, id, deadline).await?;
+    let looked = look(place, deadline, move |wanted| {
         let limits = &tenant.config.limits;
-        let used = view.used(id, now_ms)?;
+        let Some(used) = view.used_while(id, now_ms, &|| wanted.is_wanted())? else {
+            return Ok(None);
+        };
         let old = view.get(id, &key, now_ms)?.map(|record| record.charge(&key));
         if old.is_none() && used.keys >= limits.quota_keys {
-            return Ok(Err(failure::key_quota(limits.quota_keys)));
+            return Ok(Some(Err(failure::key_quota(limits.quota_keys))));
         }
         // Expired records give back their bytes before the state machine decides.
         let sweepable = view.next_expiry_ms().is_some_and(|next| next <= now_ms);
-        let wanted = used.storage.saturating_sub(old.unwrap_or(0)).saturating_add(charge);
-        if wanted > limits.quota_storage && wanted > used.storage && !sweepable {
-            return Ok(Err(failure::storage_quota(limits.quota_storage, used.storage, wanted)));
+        let needed = used.storage.saturating_sub(old.unwrap_or(0)).saturating_add(charge);
+        if needed > limits.quota_storage && needed > used.storage && !sweepable {
+            return Ok(Some(Err(failure::storage_quota(limits.quota_storage, used.storage, needed))));
         }
-        Ok(Ok(()))
+        Ok(Some(Ok(())))
     });
-    look.await?
+    looked.await?
 }
 
 fn written(response: Response) -> Result<Written, Failure> {

@@ -1,19 +1,22 @@
 //! A request's body, read up to a limit. In: the stream. Out: the bytes, or why not. Nothing above the limit is kept in memory, and a
 //! body that does not come in time is given up.
+//!
+//! A large body takes from its tenant's share of the member's memory as its bytes arrive: what a client has announced and not sent
+//! yet holds nothing, so slow clients keep nobody out.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{body::Body, http::HeaderMap};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Body as _;
-use kvfleet_api::{Code, Problem, tenant::bounds};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout, timeout_at},
-};
+use hyper::body::{Body as _, SizeHint};
+use kvfleet_api::{Code, Problem};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::problem::Failure;
+use crate::{
+    app::{FREE_BYTES, Room, Share},
+    problem::Failure,
+};
 
 /// How long a body may take to come.
 #[derive(Clone, Copy, Debug)]
@@ -30,22 +33,18 @@ const PATIENCE: Patience = Patience {
     whole: Duration::from_secs(75),
 };
 
-/// How long a large body waits for others to be done.
-const TURN: Duration = Duration::from_secs(10);
-
 /// How much of a body that nobody wants is still taken, and for how long, so that the client reads our answer before it meets a closed
 /// connection.
 const LINGER_BYTES: u64 = 32 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Bodies above this take part in the budget; smaller ones are bounded by the number of connections.
-const SMALL: u64 = 16 << 10;
-
-/// Memory for bodies that are being read, in units of [`SMALL`]: 128 MiB.
-const BUDGET: usize = 8_192;
-
-/// Shared by all requests of the process: it is the process's memory.
-static ROOM: std::sync::LazyLock<Arc<Semaphore>> = std::sync::LazyLock::new(|| Arc::new(Semaphore::new(BUDGET)));
+/// A body that has been read.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) value: Bytes,
+    /// What it holds of its tenant's memory; small ones hold nothing. To be kept as long as the value.
+    pub(super) share: Option<Share>,
+}
 
 /// A body that may not have been read yet.
 pub(super) struct Upload {
@@ -62,29 +61,48 @@ impl Upload {
         Upload { body, waits }
     }
 
-    /// The whole body.
+    /// The whole body, in memory of this tenant.
     ///
     /// # Errors
     /// The failure that `too_large` gives, as soon as it is known that the body is longer than `limit`: from its `Content-Length` before a
-    /// byte is read, else at the byte that is one too many. 408 when it does not come, 503 when too many others are being read.
-    pub(super) async fn read(&mut self, limit: u64, too_large: impl FnOnce() -> Failure) -> Result<Bytes, Failure> {
-        self.read_within(PATIENCE, limit, too_large).await
+    /// byte is read, else at the byte that is one too many. 408 when it does not come, 503 when the tenant's share of memory is used up and
+    /// nothing of it comes back for a moment.
+    pub(super) async fn read(&mut self, limit: u64, room: Room<'_>, too_large: impl FnOnce() -> Failure) -> Result<Received, Failure> {
+        self.read_within(PATIENCE, limit, Some(room), too_large).await
     }
 
-    async fn read_within(&mut self, patience: Patience, limit: u64, too_large: impl FnOnce() -> Failure) -> Result<Bytes, Failure> {
+    async fn read_within(
+        &mut self,
+        patience: Patience,
+        limit: u64,
+        room: Option<Room<'_>>,
+        too_large: impl FnOnce() -> Failure,
+    ) -> Result<Received, Failure> {
         let expected = self.body.size_hint();
         if expected.lower() > limit {
             return Err(too_large());
         }
         let end = Instant::now() + patience.whole;
-        let _room = room(expected.upper().unwrap_or(limit).min(limit)).await?;
-        let mut first = Bytes::new();
-        let mut all = BytesMut::new();
+        let mut gathered = Gathered::new(&expected, limit);
+        while let Some(data) = self.part(patience, end).await? {
+            if gathered.length() + data.len() as u64 > limit {
+                return Err(too_large());
+            }
+            gathered.take(data, room).await?;
+        }
+        Ok(gathered.whole())
+    }
+
+    /// The next part; none at the end.
+    async fn part(&mut self, patience: Patience, end: Instant) -> Result<Option<Bytes>, Failure> {
         loop {
-            let part = timeout_at(end, timeout(patience.part, self.body.frame())).await;
-            let frame = match part {
-                Ok(Ok(Some(Ok(frame)))) => frame,
-                Ok(Ok(None)) => break,
+            match timeout_at(end, timeout(patience.part, self.body.frame())).await {
+                Ok(Ok(Some(Ok(frame)))) => match frame.into_data() {
+                    Ok(data) => return Ok(Some(data)),
+                    // Trailers say nothing that we obey.
+                    Err(_) => continue,
+                },
+                Ok(Ok(None)) => return Ok(None),
                 Ok(Ok(Some(Err(_)))) => {
                     return Err(Problem::new(Code::InvalidBody, "the body broke off, or its framing is wrong", "").into());
                 }
@@ -97,31 +115,14 @@ impl Upload {
                     );
                     return Err(Problem::new(Code::RequestTimeout, detail, "").into());
                 }
-            };
-            // Trailers say nothing that we obey.
-            let Ok(data) = frame.into_data() else { continue };
-            let length = (first.len() + all.len() + data.len()) as u64;
-            if length > limit {
-                return Err(too_large());
             }
-            // Most bodies come in one piece, which is passed on as it is.
-            if first.is_empty() && all.is_empty() {
-                first = data;
-                continue;
-            }
-            if all.is_empty() {
-                all.reserve(usize::try_from(expected.lower()).unwrap_or(0).max(first.len() + data.len()));
-                all.extend_from_slice(&std::mem::take(&mut first));
-            }
-            all.extend_from_slice(&data);
         }
-        Ok(if all.is_empty() { first } else { all.freeze() })
     }
 
     /// For calls that take no body: an empty one.
     pub(super) async fn none(&mut self) -> Result<(), Failure> {
         let refuse = || Problem::new(Code::InvalidBody, "this call takes no body", "").into();
-        self.read(0, refuse).await.map(drop)
+        self.read_within(PATIENCE, 0, None, refuse).await.map(drop)
     }
 
     /// After a refusal: whether the rest of the body is still under way, in which case the connection cannot be used again. It is read and
@@ -138,15 +139,67 @@ impl Upload {
     }
 }
 
-/// A place in the memory for bodies.
-async fn room(bytes: u64) -> Result<Option<OwnedSemaphorePermit>, Failure> {
-    if bytes <= SMALL {
-        return Ok(None);
+/// What has come of a body.
+struct Gathered {
+    /// Most bodies come in one piece, which is passed on as it is.
+    first: Bytes,
+    all: Vec<u8>,
+    /// How long it may become.
+    most: u64,
+    share: Option<Share>,
+}
+
+impl Gathered {
+    fn new(expected: &SizeHint, limit: u64) -> Self {
+        Gathered {
+            first: Bytes::new(),
+            all: Vec::new(),
+            most: expected.upper().unwrap_or(limit).min(limit),
+            share: None,
+        }
     }
-    let units = u32::try_from(bytes.min(bounds::VALUE_SIZE_MAX).div_ceil(SMALL)).unwrap_or(1);
-    match timeout(TURN, Arc::clone(&ROOM).acquire_many_owned(units)).await {
-        Ok(Ok(room)) => Ok(Some(room)),
-        _ => Err(Problem::new(Code::Overloaded, "too many large bodies are being read; try again", "").into()),
+
+    fn length(&self) -> u64 {
+        (self.first.len() + self.all.len()) as u64
+    }
+
+    async fn take(&mut self, data: Bytes, room: Option<Room<'_>>) -> Result<(), Failure> {
+        let length = self.length() + data.len() as u64;
+        if self.length() == 0 {
+            self.hold(length, room).await?;
+            self.first = data;
+            return Ok(());
+        }
+        if length > self.all.capacity() as u64 {
+            let capacity = self.next_capacity(length);
+            self.hold(capacity, room).await?;
+            let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+            self.all.reserve_exact(capacity.saturating_sub(self.all.len()));
+        }
+        self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        self.all.extend_from_slice(&data);
+        Ok(())
+    }
+
+    /// Twice what there is, so that few copies are made, and no more than will be needed.
+    fn next_capacity(&self, length: u64) -> u64 {
+        let doubled = (2 * length).min(self.most).max(length);
+        // A small one does not count as large for what has not come yet.
+        if length <= FREE_BYTES { doubled.min(FREE_BYTES) } else { doubled }
+    }
+
+    /// Takes the memory before it is used.
+    async fn hold(&mut self, bytes: u64, room: Option<Room<'_>>) -> Result<(), Failure> {
+        match room {
+            Some(room) if bytes > FREE_BYTES => room.hold(&mut self.share, bytes).await,
+            _ => Ok(()),
+        }
+    }
+
+    fn whole(self) -> Received {
+        let Gathered { first, all, share, .. } = self;
+        let value = if all.is_empty() { first } else { Bytes::from(all) };
+        Received { value, share }
     }
 }
 
@@ -165,6 +218,7 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
+    use crate::{app::Shares, state::TenantId};
 
     const SHORT: Patience = Patience {
         part: Duration::from_millis(100),
@@ -173,8 +227,8 @@ mod tests {
 
     async fn read(body: Body, limit: u64) -> Result<Bytes, Code> {
         let refuse = || Problem::new(Code::ValueTooLarge, "", "").into();
-        let outcome = Upload::new(body, &HeaderMap::new()).read_within(SHORT, limit, refuse).await;
-        outcome.map_err(|failure| failure.0.code)
+        let outcome = Upload::new(body, &HeaderMap::new()).read_within(SHORT, limit, None, refuse).await;
+        outcome.map(|received| received.value).map_err(|failure| failure.0.code)
     }
 
     fn pieces(count: usize) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
@@ -207,5 +261,78 @@ mod tests {
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
         });
         assert_eq!(read(Body::from_stream(drip), 1_000).await, Err(Code::RequestTimeout));
+    }
+    fn upload(body: Body) -> Upload {
+        Upload::new(body, &HeaderMap::new())
+    }
+
+    fn refuse() -> Failure {
+        Problem::new(Code::ValueTooLarge, "", "").into()
+    }
+
+    #[tokio::test]
+    async fn a_large_body_holds_what_has_come_of_it_until_it_is_let_go() {
+        const LENGTH: u64 = 100_000;
+        let memory = Shares::new(4 * LENGTH);
+        let room = Room::new(&memory, TenantId(1));
+        let taken = || memory.held();
+        let (sender, body) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
+        let mut upload = upload(Body::from_stream(body));
+        let mut reading = Box::pin(upload.read(LENGTH, room, refuse));
+        let mut came = 0;
+        let mut most = 0;
+        while came < LENGTH {
+            sender.unbounded_send(Ok(Bytes::from(vec![1; 1_000]))).unwrap();
+            came += 1_000;
+            assert!(futures::poll!(reading.as_mut()).is_pending());
+            most = most.max(taken());
+            assert!(
+                taken() <= 2 * came && (came <= FREE_BYTES || taken() >= came),
+                "{came}: {}",
+                taken()
+            );
+            assert!(came > FREE_BYTES || taken() == 0, "a small body holds nothing: {came}");
+        }
+        drop(sender);
+        let received = reading.await.unwrap();
+        assert_eq!((received.value.len() as u64, taken()), (LENGTH, LENGTH));
+        assert_eq!(most, LENGTH, "never more than it may become");
+        drop(received.value);
+        assert_eq!(taken(), LENGTH, "until the answer");
+        drop(received.share);
+        assert_eq!(taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_uploads_of_one_tenant_keep_no_other_out() {
+        let memory = Shares::new(8 << 20);
+        let (busy, other) = (Room::new(&memory, TenantId(1)), Room::new(&memory, TenantId(2)));
+        // As many as could fill the memory many times, if what they announce counted.
+        let mut slow: Vec<_> = (0..128)
+            .map(|_| {
+                let drip = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"x"))]).chain(futures::stream::pending());
+                let mut upload = upload(Body::from_stream(drip));
+                let room = busy;
+                Box::pin(async move { upload.read(1 << 20, room, refuse).await.map(drop) })
+            })
+            .collect();
+        for slow in &mut slow {
+            assert!(futures::poll!(slow.as_mut()).is_pending());
+        }
+        // And as many as do fill the tenant's share.
+        let body = || Body::from(vec![1; 1 << 20]);
+        let mut full = Vec::new();
+        for _ in 0..4 {
+            full.push(upload(body()).read(1 << 20, busy, refuse).await.unwrap());
+        }
+        let begun = Instant::now();
+        let other = upload(Body::from(vec![1; 20 << 10])).read(1 << 20, other, refuse).await;
+        assert!(other.is_ok() && begun.elapsed() < Duration::from_millis(1));
+        let refused = upload(body()).read(1 << 20, busy, refuse).await.unwrap_err().0;
+        assert_eq!(refused.code, Code::Overloaded);
+        assert_eq!(refused.outcome, Some(kvfleet_api::error::Outcome::NotApplied));
+        assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
+        full.pop();
+        assert!(upload(body()).read(1 << 20, busy, refuse).await.is_ok());
     }
 }

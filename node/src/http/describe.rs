@@ -31,6 +31,10 @@ pub(super) fn failure(call: &mut Call, mut problem: Problem, allow: Option<&'sta
         Code::MethodNotAllowed => {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow.unwrap_or_default()));
         }
+        Code::Overloaded => {
+            // Whoever holds what is wanted needs about as long for a large body or answer.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         Code::TooStale => {
             // By then the member has heard the leader a dozen times, if it is going to.
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -8,14 +8,16 @@ use axum::{
 use kvfleet_api::header as kv;
 
 use super::{
+    answer,
     condition::{OfRead, Verdict},
-    item, key, kind, metadata, pages,
+    item::{self, Part},
+    key, kind, metadata, pages,
     put::{etag, show_expiry},
     refuse,
     request::Call,
 };
 use crate::{
-    app::{Found, Measured, key_not_found, precondition_failed},
+    app::{Found, Measured, Share, key_not_found, precondition_failed},
     problem::Failure,
     state::Record,
 };
@@ -31,7 +33,13 @@ pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>
     let conditions = OfRead::parse(call.headers())?;
     let deadline = call.deadline()?;
 
-    let Found { record, seen } = call.port.app.get(&caller, key.clone(), reading, deadline).await?;
+    let answer_bytes = |record: &Record, now_ms: u64| match conditions.judge(record.revision) {
+        Verdict::Send if envelope => item::length(&key, record, now_ms, Part::Whole),
+        Verdict::Send => record.value.len() as u64,
+        Verdict::Failed | Verdict::Unchanged => 0,
+    };
+    let found = call.port.app.get(&caller, &key, reading, deadline, answer_bytes).await?;
+    let Found { record, share, seen } = found;
     call.saw(&seen);
     let record = match record {
         Some(record) => record,
@@ -45,8 +53,8 @@ pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response
         }
-        Verdict::Send if envelope => typed(kind::ITEM, item::of(&key, &record, seen.now_ms)),
-        Verdict::Send => value(&record),
+        Verdict::Send if envelope => enveloped(item::of(&key, &record, seen.now_ms), share),
+        Verdict::Send => value(&record, share),
     };
     let headers = response.headers_mut();
     headers.reserve(HEADERS);
@@ -63,13 +71,21 @@ pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>
 const HEADERS: usize = 12;
 
 /// The value itself, as it was sent.
-fn value(record: &Record) -> Response {
-    let mut response = Response::new(Body::from(record.value.clone()));
+fn value(record: &Record, share: Option<Share>) -> Response {
+    let mut response = Response::new(answer::body(record.value.clone(), share));
     let headers = response.headers_mut();
     let sent = record.content_type.as_deref().and_then(|sent| HeaderValue::try_from(sent).ok());
     let content_type = sent.unwrap_or(HeaderValue::from_static(kind::default_type(record.kind)));
     headers.insert(header::CONTENT_TYPE, content_type);
     metadata::show(&record.metadata, headers);
+    response
+}
+
+fn enveloped(json: Vec<u8>, share: Option<Share>) -> Response {
+    let mut response = Response::new(answer::body(json, share));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind::ITEM));
     response
 }
 

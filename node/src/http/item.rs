@@ -1,14 +1,20 @@
 //! A record's envelope. In: a record and the moment of the read. Out: JSON, written piece by piece, because a JSON value goes into it as it
 //! was sent: parsing it would change its numbers.
+//!
+//! An envelope may have six times the bytes of its record (a control character is `\u0001` in JSON). So its length can be had before it is
+//! written, by the same code: a page is cut by it, and memory is asked for by it.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use std::io::{self, Write};
+
+use base64::{engine::general_purpose::STANDARD, write::EncoderWriter};
 
 use super::{kind, time};
 use crate::state::{Kind, Record};
 
 /// Everything of the record.
 pub(super) fn of(key: &str, record: &Record, now_ms: u64) -> Vec<u8> {
-    let mut json = Vec::with_capacity(256 + record.value.len());
+    let length = length(key, record, now_ms, Part::Whole);
+    let mut json = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     write(&mut json, key, record, now_ms, Part::Whole);
     json
 }
@@ -22,9 +28,30 @@ pub(super) enum Part {
     Key,
 }
 
-/// Appends an envelope.
-pub(super) fn write(json: &mut Vec<u8>, key: &str, record: &Record, now_ms: u64, part: Part) {
-    json.extend_from_slice(b"{\"key\":");
+/// The bytes of an envelope.
+pub(super) fn length(key: &str, record: &Record, now_ms: u64, part: Part) -> u64 {
+    let mut length = Length(0);
+    write(&mut length, key, record, now_ms, part);
+    length.0
+}
+
+/// Counts what is written.
+struct Length(u64);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Appends an envelope to what is in memory: writing there does not fail.
+pub(super) fn write(json: &mut impl Write, key: &str, record: &Record, now_ms: u64, part: Part) {
+    raw(json, b"{\"key\":");
     text(json, key);
     member(json, "kind");
     text(json, kind::name(record.kind));
@@ -33,7 +60,7 @@ pub(super) fn write(json: &mut Vec<u8>, key: &str, record: &Record, now_ms: u64,
     }
     for (name, number) in [("revision", record.revision), ("create_revision", record.create_revision)] {
         member(json, name);
-        json.extend_from_slice(number.to_string().as_bytes());
+        raw(json, number.to_string().as_bytes());
     }
     for (name, moment) in [("created_at", record.created_at_ms), ("updated_at", record.updated_at_ms)] {
         member(json, name);
@@ -42,34 +69,34 @@ pub(super) fn write(json: &mut Vec<u8>, key: &str, record: &Record, now_ms: u64,
     member(json, "ttl_seconds");
     match record.expires_at_ms {
         // Rounded up: what is still there has time left.
-        Some(moment) => json.extend_from_slice(moment.saturating_sub(now_ms).div_ceil(1_000).to_string().as_bytes()),
-        None => json.extend_from_slice(b"null"),
+        Some(moment) => raw(json, moment.saturating_sub(now_ms).div_ceil(1_000).to_string().as_bytes()),
+        None => raw(json, b"null"),
     }
     member(json, "expires_at");
     match record.expires_at_ms {
         Some(moment) => text(json, &time::to_text(moment)),
-        None => json.extend_from_slice(b"null"),
+        None => raw(json, b"null"),
     }
     if part == Part::Whole {
         member(json, "meta");
-        let mut separator = b'{';
+        let mut separator = b"{";
         for (name, value) in &record.metadata {
-            json.push(separator);
-            separator = b',';
+            raw(json, separator);
+            separator = b",";
             text(json, name);
-            json.push(b':');
+            raw(json, b":");
             text(json, value);
         }
-        json.extend_from_slice(if separator == b'{' { b"{}" } else { b"}" });
+        raw(json, if separator == b"{" { b"{}" } else { b"}" });
     }
-    json.push(b'}');
+    raw(json, b"}");
 }
 
-fn value(json: &mut Vec<u8>, record: &Record) {
+fn value(json: &mut impl Write, record: &Record) {
     match (record.kind, std::str::from_utf8(&record.value)) {
-        (Kind::Json, Ok(raw)) => {
+        (Kind::Json, Ok(json_value)) => {
             member(json, "value");
-            json.extend_from_slice(raw.as_bytes());
+            raw(json, json_value.as_bytes());
         }
         (Kind::String | Kind::Bytes, Ok(value)) => {
             member(json, "value");
@@ -77,19 +104,28 @@ fn value(json: &mut Vec<u8>, record: &Record) {
         }
         (_, Err(_)) => {
             member(json, "value_base64");
-            text(json, &STANDARD.encode(&record.value));
+            raw(json, b"\"");
+            let mut encoded = EncoderWriter::new(&mut *json, &STANDARD);
+            let _ = encoded.write_all(&record.value);
+            let _ = encoded.finish();
+            drop(encoded);
+            raw(json, b"\"");
         }
     }
 }
 
-fn member(json: &mut Vec<u8>, name: &str) {
-    json.push(b',');
+fn member(json: &mut impl Write, name: &str) {
+    raw(json, b",");
     text(json, name);
-    json.push(b':');
+    raw(json, b":");
 }
 
-/// A JSON string. Writing into memory does not fail.
-pub(super) fn text(json: &mut Vec<u8>, text: &str) {
+fn raw(json: &mut impl Write, bytes: &[u8]) {
+    let _ = json.write_all(bytes);
+}
+
+/// A JSON string.
+pub(super) fn text(json: &mut impl Write, text: &str) {
     let _ = serde_json::to_writer(json, text);
 }
 
@@ -125,6 +161,31 @@ mod tests {
             "ttl_seconds": 11, "expires_at": "2026-11-21T12:00:10.5Z", "meta": {"a": "1", "b": "\""},
         });
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn the_length_is_known_before() {
+        let control = vec![1; 10_000];
+        for (kind, value) in [
+            (Kind::String, "\u{1}\n\"\\ü\u{7f} plain".as_bytes()),
+            (Kind::String, control.as_slice()),
+            (Kind::Json, b" {\"n\": 1.0}"),
+            (Kind::Bytes, b"\xff\x00"),
+            (Kind::Bytes, b""),
+        ] {
+            let mut record = record(kind, b"");
+            record.value = Bytes::copy_from_slice(value);
+            for part in [Part::Whole, Part::Key] {
+                let mut json = Vec::new();
+                write(&mut json, "k\u{1}", &record, 5, part);
+                assert_eq!(length("k\u{1}", &record, 5, part), json.len() as u64, "{kind:?} {part:?}");
+            }
+            let whole = of("k", &record, 5);
+            assert_eq!(whole.capacity(), whole.len(), "nothing to spare");
+        }
+        let mut record = record(Kind::String, b"");
+        record.value = control.into();
+        assert!(length("k", &record, 0, Part::Whole) > 60_000, "six times the value");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use axum::{
 };
 use kvfleet_api::header as kv;
 
-use super::{condition, expiry, key, kind::Declared, metadata, request::Call, time};
+use super::{body::Received, condition, expiry, key, kind::Declared, metadata, request::Call, time};
 use crate::{
     app::{Need, Put, check_sizes, value_too_large},
     problem::Failure,
@@ -33,7 +33,9 @@ pub(super) async fn put(call: &mut Call, tenant: String, in_path: Option<String>
     let tenant = call.port.app.admit(&caller, Need::Write, deadline).await?;
     check_sizes(&tenant, &key, &metadata)?;
     let limit = tenant.config.limits.max_value_size;
-    let value = call.upload.read(limit, || value_too_large(limit)).await?;
+    let room = call.port.app.room(tenant.id);
+    // The share of a large body is held until the write is answered: as long as it waits for a leader or a disk, it is in memory.
+    let Received { value, share: _share } = call.upload.read(limit, room, || value_too_large(limit)).await?;
     declared.check(&value)?;
 
     let Declared { kind, content_type } = declared;

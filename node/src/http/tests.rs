@@ -2,6 +2,7 @@
 
 mod access;
 mod limits;
+mod neighbours;
 mod records;
 mod refusals;
 mod scans;

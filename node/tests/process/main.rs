@@ -15,6 +15,7 @@ mod http;
 mod joining;
 mod member;
 mod membership;
+mod neighbours;
 mod quarantine;
 mod reads;
 mod replacement;

@@ -55,6 +55,11 @@ impl Member {
         Member::start(logs, name, command.args(arguments).current_dir(logs))
     }
 
+    /// Of the process, for a look into `/proc`.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.output).expect("its output")
     }

@@ -266,6 +266,17 @@ async fn every_read_says_how_fresh_it_must_be() {
         assert!(begun.elapsed() >= std::time::Duration::from_millis(200));
     }
 
+    // What no write will have for long is refused at once, whatever the deadline.
+    let begun = std::time::Instant::now();
+    let far = ask(
+        "keys/a?consistency=any&min_revision=99999999999".to_owned(),
+        &[("kv-timeout", "20s")],
+    )
+    .await;
+    assert_eq!((far.refused(), far.header("retry-after")), ((503, Code::TooStale), Some("1")));
+    assert!(far.problem().detail.contains("too far ahead"), "{}", far.problem().detail);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+
     // Who asks for a revision that is on its way gets it when it comes.
     let path = format!("keys/a?consistency=any&min_revision={}", revision + 1);
     let waiting = client.call("GET", &path, &[], Body::empty());

@@ -111,3 +111,34 @@ async fn the_clusters_page_is_the_default() {
         200
     );
 }
+
+/// A control character is one byte in a value and six in JSON.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_cut_by_the_bytes_that_it_has_as_json() {
+    let client = Client::new().await;
+    for key in ["a", "b", "c", "d", "e"] {
+        let value = vec![1; 10_000];
+        let path = format!("keys/{key}");
+        let put = client.call("PUT", &path, &[("content-type", "text/plain")], value);
+        assert_eq!(put.await.status, 201);
+    }
+    let scan = async |query: &str| client.call("GET", &format!("keys?{query}"), &[], Body::empty()).await;
+    let (mut pages, mut query) = (Vec::new(), "max_bytes=130000".to_owned());
+    loop {
+        let page = scan(&query).await;
+        assert_eq!(page.header("content-type"), Some("application/json"));
+        assert!(page.body.len() <= 130_000 + (4 << 10), "{}", page.body.len());
+        let page = page.json();
+        pages.push(keys(&page).join(" "));
+        let Some(cursor) = page["cursor"].as_str() else { break };
+        query = format!("max_bytes=130000&cursor={cursor}");
+    }
+    assert_eq!(pages, ["a b", "c d", "e"]);
+    // By exactly what they have.
+    let one = scan("limit=1").await.json()["items"][0].to_string().len();
+    assert_eq!(keys(&scan(&format!("max_bytes={}", 2 * one + 1)).await.json()), ["a", "b"]);
+    assert_eq!(keys(&scan(&format!("max_bytes={}", 2 * one)).await.json()), ["a"]);
+    let head = client.call("HEAD", "keys?limit=3", &[], Body::empty()).await;
+    let length: usize = head.header("content-length").unwrap().parse().unwrap();
+    assert_eq!((length, head.body.len()), (scan("limit=3").await.body.len(), 0));
+}

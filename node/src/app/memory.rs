@@ -1,0 +1,79 @@
+//! The member's memory for what is large: bodies from their arrival to the answer, answers until they are with the socket. In: a tenant and
+//! a number of bytes. Out: a share of the memory, or a refusal that says what to do. Absent: who may have how much (`shares`).
+
+use std::{sync::Arc, time::Duration};
+
+use kvfleet_api::{Code, error::Outcome};
+use tokio::time::Instant;
+
+use super::{
+    failure,
+    shares::{Full, Share, Shares},
+};
+use crate::{problem::Failure, state::TenantId};
+
+/// All of it. A constant: it bounds what the data port adds to a member of any size. A body stands in memory up to four more times on its
+/// way (the proposal, the log's group, a frame for each follower), which the log and the links bound by themselves.
+const BYTES: u64 = 128 << 20;
+
+/// What is not larger takes no part, and costs no lock: it is bounded by the number of connections.
+pub const FREE_BYTES: u64 = 16 << 10;
+
+/// How long somebody waits for others of its tenant to be done.
+const TURN: Duration = Duration::from_secs(5);
+
+pub(super) fn memory() -> Arc<Shares> {
+    Shares::new(BYTES)
+}
+
+/// The memory, as one tenant sees it.
+#[derive(Clone, Copy)]
+pub struct Room<'a> {
+    memory: &'a Arc<Shares>,
+    tenant: TenantId,
+}
+
+impl<'a> Room<'a> {
+    pub(crate) fn new(memory: &'a Arc<Shares>, tenant: TenantId) -> Self {
+        Room { memory, tenant }
+    }
+
+    /// Has a body's share cover this many bytes.
+    ///
+    /// # Errors
+    /// `overloaded` when that is not so within a moment.
+    pub async fn hold(self, share: &mut Option<Share>, bytes: u64) -> Result<(), Failure> {
+        let until = Instant::now() + TURN;
+        let held = match share {
+            Some(share) => share.grow(bytes, until).await,
+            None => self.memory.take(self.tenant, bytes, until).await.map(|taken| *share = Some(taken)),
+        };
+        held.map_err(|Full| {
+            let Failure(mut problem) = no_room();
+            problem.outcome = Some(Outcome::NotApplied);
+            Failure(problem)
+        })
+    }
+
+    /// A share for an answer.
+    ///
+    /// # Errors
+    /// `overloaded` when there is none within a moment, or before the deadline.
+    pub(super) async fn take(self, bytes: u64, deadline: Instant) -> Result<Share, Failure> {
+        let until = deadline.min(Instant::now() + TURN);
+        self.memory.take(self.tenant, bytes, until).await.map_err(|Full| no_room())
+    }
+
+    /// A share for an answer, if there is one now.
+    pub(super) fn try_take(self, bytes: u64) -> Option<Share> {
+        self.memory.try_take(self.tenant, bytes)
+    }
+}
+
+pub(super) fn no_room() -> Failure {
+    failure::problem(
+        Code::Overloaded,
+        "the tenant's share of the member's memory for large bodies and answers is used up: send fewer large requests at a time, ask for smaller \
+         pages (max_bytes), read answers without delay; then try again",
+    )
+}

@@ -101,6 +101,20 @@ impl Shard {
         stream
     }
 
+    /// The same for an upload of 1 MiB that has been let in, and of which one byte has come.
+    fn begin_slow(&self, number: usize) -> TcpStream {
+        let head = format!("PUT /api/v1/tenants/busy/keys/slow{number} HTTP/1.1\r\nhost: test\r\nexpect: 100-continue");
+        let mut stream = TcpStream::connect(self.data).expect("a connection");
+        let bearer = &self.busy;
+        write!(stream, "{head}\r\nauthorization: Bearer {bearer}\r\ncontent-length: {MIB}\r\n\r\n").expect("sent");
+        stream.set_read_timeout(Some(Duration::from_secs(15))).expect("set");
+        let mut line = [0; 25];
+        stream.read_exact(&mut line).expect("an answer");
+        assert_eq!(&line, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream.write_all(b"x").expect("sent");
+        stream
+    }
+
     /// A figure of the process, in bytes: of `status` what is resident, of `io` what it has read.
     fn figure(&self, file: &str, name: &str) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.member.id())).expect("the process");
@@ -209,9 +223,7 @@ fn pages_that_grow_in_json_do_not_fill_the_memory() {
 #[test]
 fn slow_uploads_of_one_tenant_keep_no_other_out() {
     let shard = Shard::start();
-    let slow: Vec<TcpStream> = (0..128)
-        .map(|number| shard.begin(&format!("PUT /api/v1/tenants/busy/keys/slow{number}"), MIB, b"x"))
-        .collect();
+    let slow: Vec<TcpStream> = (0..128).map(|number| shard.begin_slow(number)).collect();
     let (answer, took) = shard.put_of_other(&vec![b'x'; 20 << 10]);
     assert_eq!(answer.status, 201, "{answer:?}");
     assert!(took < Duration::from_secs(3), "it waited {took:?}");

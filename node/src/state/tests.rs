@@ -112,9 +112,11 @@ impl Shard {
 
 const ACME: TenantId = TenantId(1);
 
+type Records = Vec<(String, Record)>;
+
 /// Takes whatever comes.
 #[derive(Default)]
-struct Items(Vec<(String, Record)>);
+struct Items(Records);
 
 impl Collect for Items {
     fn add(&mut self, key: &str, record: &Record) -> bool {
@@ -139,7 +141,7 @@ fn page(
     range: &ScanRange,
     limits: ScanLimits,
     now_ms: u64,
-) -> Result<(Vec<(String, Record)>, Option<String>), StoreError> {
+) -> Result<(Records, Option<String>), StoreError> {
     let mut items = Items::default();
     let next = match view.scan(tenant, range, limits, now_ms, &|| true, &mut items)? {
         Ended::AtTheEnd => None,

@@ -165,16 +165,19 @@ mod tests {
     fn a_row_is_kept_without_what_it_was_read_from() {
         let cache = RowCache::new();
         let alive = std::sync::Arc::new(());
-        let keep: [&dyn Fn(&[u8], &Bytes); 2] = [&|key, row| cache.found(key, Some(row), 1), &|key, row| {
-            cache.written(key, Some(row), 1)
-        }];
-        for (number, keep) in keep.into_iter().enumerate() {
-            let key = [number as u8];
+        for read in [true, false] {
+            let key = [u8::from(read)];
             let block = Bytes::from_owner(Block {
                 bytes: vec![7; 4 << 10],
                 _alive: std::sync::Arc::clone(&alive),
             });
-            keep(&key, &block.slice(100..200));
+            let row = block.slice(100..200);
+            if read {
+                cache.found(&key, Some(&row), 1);
+            } else {
+                cache.written(&key, Some(&row), 1);
+            }
+            drop(row);
             drop(block);
             assert_eq!(std::sync::Arc::strong_count(&alive), 1, "the block is gone");
             assert_eq!(cache.get(&key, 1), Some(Some(Bytes::from(vec![7; 100]))));

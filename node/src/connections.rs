@@ -24,13 +24,18 @@ const INTERVAL: Duration = Duration::from_secs(15);
 /// … and given up when it does not answer, or does not confirm what it was sent, for about this long in all.
 const ABSENT: Duration = Duration::from_secs(60);
 
-/// Lets the kernel find out about clients that are gone without a word. Accepted connections have the listener's options.
+/// Connections that wait in the kernel while others are let go; it takes no more than `net.core.somaxconn`.
+const BACKLOG: i32 = 4_096;
+
+/// Lets the kernel keep a burst of new clients, and find out about those that are gone without a word. Accepted connections have the listener's
+/// options.
 ///
 /// # Errors
 /// When the socket takes none of them.
-pub(crate) fn notice_absent_clients(listener: impl AsFd) -> io::Result<()> {
+pub(crate) fn prepare(listener: impl AsFd) -> io::Result<()> {
     use rustix::net::sockopt;
     let listener = listener.as_fd();
+    rustix::net::listen(listener, BACKLOG)?;
     sockopt::set_socket_keepalive(listener, true)?;
     sockopt::set_tcp_keepidle(listener, SILENCE)?;
     sockopt::set_tcp_keepintvl(listener, INTERVAL)?;

@@ -1,6 +1,6 @@
 //! All connections of one port. In: a listener. Out: accepted streams, each with a seat, at once even when the port is full: then the connection
-//! that is of least use goes. Among those of equal use the ones go first whose client address holds more than a quarter of the port, then
-//! the oldest: an address may fill a port that no other wants, and is the first to give.
+//! that is of least use goes. A client address that holds more than a quarter of the port is a crowd: its connections go before those of others
+//! that are idle, slow or new. Of equals the oldest goes. So an address may fill a port that no other wants, and is the first to give.
 //!
 //! What it costs: a lock when a connection comes and when it goes; when the port is full, a look at all connections (at most 8,192: half a
 //! millisecond) for up to [`CHOSEN`] of them that go.
@@ -264,7 +264,8 @@ impl Seats {
             .filter(|(_, taken)| taken.task.is_some())
             .filter_map(|(number, taken)| {
                 let (class, since) = taken.activity.standing()?;
-                Some((class, !crowded(&taken.address), since, *number))
+                let crowded = crowded(&taken.address);
+                Some((class >= Use::Idle && !crowded, class, !crowded, since, *number))
             })
             .collect();
         if found.len() > CHOSEN {
@@ -272,10 +273,14 @@ impl Seats {
             found.truncate(CHOSEN);
         }
         found.sort_unstable();
+        // While there are some of a crowd, or of no use, those of others are not even considered: more of the former may come before they all are gone.
+        if let Some((spared, ..)) = found.first().copied() {
+            found.retain(|candidate| candidate.0 == spared);
+        }
         self.chosen = found
             .into_iter()
             .rev()
-            .map(|(class, _, since, number)| (class, since, number))
+            .map(|(_, class, _, since, number)| (class, since, number))
             .collect();
         self.chosen_at = Some(Instant::now());
     }
@@ -378,6 +383,12 @@ mod tests {
         let newcomer = Guest::come(&roster, THERE).await;
         assert!(!rare.gone().await && !newcomer.gone().await);
         assert!(crowd.first().unwrap().gone().await);
+        newcomer.serve();
+        // Also when the crowd's are all new, and others are idle.
+        for _ in 0..20 {
+            crowd.push(Guest::come(&roster, HERE).await);
+        }
+        assert!(!rare.gone().await && !newcomer.gone().await);
     }
 
     #[tokio::test(start_paused = true)]

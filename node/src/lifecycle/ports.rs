@@ -99,7 +99,7 @@ async fn bind(field: &'static str, address: &str, movable: &[&'static str], rost
         Err(error) => return Err(fail(error)),
     };
     let local = listener.local_addr().map_err(fail)?;
-    connections::notice_absent_clients(&listener).map_err(fail)?;
+    connections::prepare(&listener).map_err(fail)?;
     let socket = listener.into_std().map_err(fail)?;
     Ok(Port {
         field,

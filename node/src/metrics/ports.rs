@@ -13,6 +13,8 @@ use crate::{
     logging,
 };
 
+type Read = fn(&RosterFigures) -> usize;
+
 /// Puts them into each scrape.
 #[derive(Debug)]
 pub(super) struct PortsCollector(pub(super) Vec<Arc<Roster>>);
@@ -20,7 +22,7 @@ pub(super) struct PortsCollector(pub(super) Vec<Arc<Roster>>);
 impl Collector for PortsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let figures: Vec<RosterFigures> = self.0.iter().map(|roster| roster.figures()).collect();
-        let gauges: [(_, _, fn(&RosterFigures) -> usize); 2] = [
+        let gauges: [(&str, &str, Read); 2] = [
             ("connections", "Connections of a port", |figures| figures.open),
             ("connections_limit", "The most connections that a port takes at a time", |figures| {
                 figures.limit

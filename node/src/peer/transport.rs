@@ -147,7 +147,7 @@ impl Transport {
         };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local = listener.local_addr().map_err(listen)?;
-        connections::notice_absent_clients(&listener).map_err(listen)?;
+        connections::prepare(&listener).map_err(listen)?;
         let own = Arc::new(Own::new(settings));
         let task = runtime::spawn(listener::run(listener, tls.clone(), Arc::clone(&own)));
         let port = Port {

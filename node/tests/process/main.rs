@@ -18,3 +18,4 @@ mod membership;
 mod quarantine;
 mod reads;
 mod replacement;
+mod strangers;

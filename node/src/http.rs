@@ -29,11 +29,13 @@ mod request;
 mod route;
 mod scan;
 mod server;
+mod streamed;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests;
 mod time;
 mod trace;
 
+pub(crate) use idle::looks;
 pub use port::Port;
 pub use server::{Cut, Server, serve};

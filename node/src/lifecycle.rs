@@ -27,6 +27,7 @@ mod signals;
 mod starting;
 mod surroundings;
 mod temporary;
+mod used;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub use signals::Signals;
 
 use crate::{
     config::Config,
+    descriptors,
     health::{self, Health},
     logging::Level,
     metrics::{self, Requests},
@@ -55,13 +57,22 @@ enum State {
 /// # Errors
 /// When the member cannot start, or cannot go on.
 pub async fn run(config: Config, level: Level, signals: Signals) -> Result<(), LifecycleError> {
-    let ports = ports::Ports::bind(&config.addresses).await?;
+    let shares = descriptors::raise()?;
+    let ports = ports::Ports::bind(&config.addresses, shares).await?;
     let health = Health::new();
     let figures = starting::Figures::default();
     let requests = Requests::new();
-    let registry = Arc::new(metrics::registry(&requests, starting::source(&figures)));
-    surroundings::serve(ports.health.listen()?, health::router(health.clone()));
-    surroundings::serve(ports.metrics.listen()?, metrics::router(Arc::clone(&registry)));
+    let registry = Arc::new(metrics::registry(&requests, ports.rosters(), starting::source(&figures)));
+    surroundings::serve(
+        ports.health.listen()?,
+        Arc::clone(&ports.health.roster),
+        health::router(health.clone()),
+    );
+    surroundings::serve(
+        ports.metrics.listen()?,
+        Arc::clone(&ports.metrics.roster),
+        metrics::router(Arc::clone(&registry)),
+    );
     let starting = starting::Starting {
         config,
         health,

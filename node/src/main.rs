@@ -58,7 +58,10 @@ fn run(config: Config) -> ExitCode {
     // Not waiting for ever: a disk that hangs must not keep a failed member from ending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     match lived {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logging::flush();
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(error.as_ref()),
     }
 }
@@ -128,7 +131,7 @@ fn print_log(arguments: &DumpLogArguments) -> ExitCode {
 fn fail(error: &(dyn Error + 'static)) -> ExitCode {
     let reason = chain(error);
     tracing::error!(reason, "the process ends");
-    eprintln!("kvnode: {reason}");
+    logging::last_words(format!("kvnode: {reason}"));
     ExitCode::FAILURE
 }
 

@@ -8,6 +8,8 @@ use std::{
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
 };
 
+use crate::logging;
+
 type Note = Box<dyn FnOnce(&str)>;
 
 thread_local! {
@@ -26,8 +28,16 @@ pub fn install() {
             if let Some(note) = note {
                 note(&reason);
             }
+            // Where panics do not unwind, the process ends when this returns.
+            logging::flush();
             return;
         }
+        // Printing may wait for whatever reads standard error, and a member that panicked must not stay.
+        let _ = std::thread::Builder::new().name("abort".to_owned()).spawn(|| {
+            std::thread::sleep(2 * logging::LAST_WORDS);
+            std::process::abort()
+        });
+        logging::flush();
         print(panic);
         std::process::abort();
     }));

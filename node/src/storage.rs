@@ -16,6 +16,8 @@ use std::{ops::Bound, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 
+use crate::descriptors;
+
 pub use fjall_store::{FjallStore, MEMTABLE_BYTES};
 pub use generations::FjallStores;
 pub use space::{Space, space};
@@ -328,13 +330,14 @@ pub enum StoreError {
     Reopening,
 }
 
-/// Whether an error, or a cause of it, says that the volume, or this user's share of it, is full.
+/// Whether an error, or a cause of it, says that the volume, or this user's share of it, is full, or that no file can be opened at the moment.
 pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     let mut cause = Some(error);
     while let Some(error) = cause {
-        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        if matches!(kind, Some(StorageFull | QuotaExceeded)) {
+        if let Some(error) = error.downcast_ref::<std::io::Error>()
+            && (matches!(error.kind(), StorageFull | QuotaExceeded) || descriptors::ran_out(error))
+        {
             return true;
         }
         cause = error.source();
@@ -343,7 +346,7 @@ pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 impl StoreError {
-    /// Whether the volume, or this user's share of it, is full, as far as the error itself says.
+    /// Whether the volume, or this user's share of it, is full, or no file can be opened, as far as the error itself says.
     pub fn is_full(&self) -> bool {
         is_full(self)
     }

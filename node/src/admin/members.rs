@@ -1,14 +1,13 @@
 //! `GET /admin/members`: what this member knows of itself and its group.
 
 use axum::{Json, extract::State};
-use kvfleet_api::{admin::MemberReport, tenant::TenantState};
+use kvfleet_api::admin::MemberReport;
 
 use super::Member;
 
 pub(super) async fn report(State(member): State<Member>) -> Json<MemberReport> {
     let status = member.group.status();
     let view = member.views.latest();
-    let tenants = view.tenants().iter().filter(|tenant| tenant.state == TenantState::Active).count();
     Json(MemberReport {
         cluster_id: member.identity.cluster.to_string(),
         shard: member.identity.shard,
@@ -28,6 +27,6 @@ pub(super) async fn report(State(member): State<Member>) -> Json<MemberReport> {
         members: member.group.standings(),
         change: member.group.running_change(),
         storage_used: member.storage_used().await,
-        tenants: u64::try_from(tenants).unwrap_or(u64::MAX),
+        tenants: u64::try_from(view.served_tenants()).unwrap_or(u64::MAX),
     })
 }

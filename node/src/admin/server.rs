@@ -1,17 +1,29 @@
 //! The admin port's connections: TLS first, then HTTP, with the certificate's identity in every request.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router};
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls::{Identity, IdentityError, TlsDirectory};
+use crate::{
+    connections::{Roster, Seat, Watched},
+    http::looks,
+    logging::Sample,
+    tls::{Identity, IdentityError, TlsDirectory},
+};
 
 /// How long a caller may take for the handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,41 +43,28 @@ enum ConnectionError {
     Identity(#[from] IdentityError),
 }
 
-/// Serves the port until `stop` resolves; then lets answers under way finish for a moment.
-pub async fn serve(listener: TcpListener, tls: TlsDirectory, router: Router, stop: impl Future<Output = ()>) {
+/// What connections share.
+struct Port {
+    tls: TlsDirectory,
+    router: Router,
+    refused: Sample,
+}
+
+/// Serves the port until `stop` resolves; then lets answers under way finish for a moment. Its connections sit in `roster`, also while they have
+/// shown no certificate.
+pub async fn serve(listener: TcpListener, roster: Arc<Roster>, tls: TlsDirectory, router: Router, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
+    let refused = Sample::new();
+    let port = Arc::new(Port { tls, router, refused });
     tokio::pin!(stop);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, address, seat) = tokio::select! {
+            accepted = roster.accept(&listener) => accepted,
             () = &mut stop => break,
         };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, usually: accepting again at once would only burn the processor.
-                tracing::warn!(%error, "the admin port cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (tls, router, watcher) = (tls.clone(), router.clone(), graceful.watcher());
-        tokio::spawn(async move {
-            let (stream, identity) = match handshake(stream, &tls).await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%address, %error, "a connection to the admin port was refused");
-                    return;
-                }
-            };
-            let service = TowerToHyperService::new(router.layer(Extension(identity)));
-            let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-            let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
-            if let Err(error) = connection.await {
-                tracing::debug!(%address, %error, "an admin connection ended");
-            }
-        });
+        let (number, port, watcher) = (seat.number(), Arc::clone(&port), graceful.watcher());
+        let task = tokio::spawn(async move { port.connection(stream, address, seat, watcher).await });
+        roster.seated(number, task.abort_handle());
     }
     drop(listener);
     if tokio::time::timeout(LINGER, graceful.shutdown()).await.is_err() {
@@ -73,12 +72,54 @@ pub async fn serve(listener: TcpListener, tls: TlsDirectory, router: Router, sto
     }
 }
 
+impl Port {
+    async fn connection(&self, stream: TcpStream, address: SocketAddr, seat: Seat, watcher: Watcher) {
+        let (stream, identity) = match handshake(stream, &seat, &self.tls).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if let Some(left_out) = self.refused.due() {
+                    tracing::warn!(%address, %error, left_out, "a connection to the admin port was refused");
+                }
+                return;
+            }
+        };
+        let router = TowerToHyperService::new(self.router.clone().layer(Extension(identity)));
+        let activity = Arc::clone(seat.activity());
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let activity = Arc::clone(&activity);
+            let answer = activity.begin().then(|| router.call(request));
+            async move {
+                let Some(answer) = answer else {
+                    // The connection was let go while this head came.
+                    return std::future::pending().await;
+                };
+                let answer = answer.await;
+                activity.answered();
+                answer
+            }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            ended = connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%address, %error, "an admin connection ended");
+                }
+            }
+            () = looks(seat.activity()) => tracing::debug!(%address, "an admin connection was not read"),
+        }
+    }
+}
+
 async fn handshake(
     stream: TcpStream,
+    seat: &Seat,
     tls: &TlsDirectory,
-) -> Result<(tokio_rustls::server::TlsStream<TcpStream>, Identity), ConnectionError> {
+) -> Result<(tokio_rustls::server::TlsStream<Watched<TcpStream>>, Identity), ConnectionError> {
     // Calls are small and somebody waits for each; a failure here only makes them slower.
     let _ = stream.set_nodelay(true);
+    let stream = Watched::new(stream, Arc::clone(seat.activity()));
     let accept = TlsAcceptor::from(tls.admin_port()).accept(stream);
     let stream = tokio::time::timeout(PATIENCE, accept)
         .await

@@ -1,7 +1,8 @@
 //! One request, from its head to its answer: finds the resource, runs its handler, describes a failure, counts and logs.
 //!
 //! What is logged of a request that failed is the tenant, the code and the trace id: never a key, a value or a token. A key that is absent
-//! and a condition that does not hold are what programs ask for on purpose: they are logged at `debug` only.
+//! and a condition that does not hold are what programs ask for on purpose: they are logged at `debug` only. Of the others one a second is
+//! logged for each code.
 
 use std::{sync::Arc, time::Instant};
 
@@ -54,38 +55,15 @@ pub(super) async fn handle(port: Arc<Port>, request: Request) -> Response {
             let code = problem.code;
             let response = describe::failure(&mut call, *problem, allow);
             let (status, trace_id) = (response.status().as_u16(), call.trace.id());
-            if status >= 500 {
-                tracing::warn!(
-                    tenant,
-                    code = code.as_str(),
-                    trace_id,
-                    method,
-                    route = label,
-                    status,
-                    "request failed"
-                );
-            } else if matches!(code, Code::KeyNotFound | Code::PreconditionFailed) {
-                // What a program asks for on purpose: a cache miss is no event.
-                tracing::debug!(
-                    tenant,
-                    code = code.as_str(),
-                    trace_id,
-                    method,
-                    route = label,
-                    status,
-                    "request refused"
-                );
-            } else {
-                tracing::info!(
-                    tenant,
-                    code = code.as_str(),
-                    trace_id,
-                    method,
-                    route = label,
-                    status,
-                    "request refused"
-                );
-            }
+            let happened = Happened {
+                tenant: &tenant,
+                code,
+                trace_id,
+                method,
+                route: label,
+                status,
+            };
+            happened.log(&call.port.requests);
             (response, Some(code))
         }
     };
@@ -101,6 +79,42 @@ pub(super) async fn handle(port: Arc<Port>, request: Request) -> Response {
         elapsed: begun.elapsed(),
     });
     response
+}
+
+/// What the log says of a request that failed.
+struct Happened<'a> {
+    tenant: &'a str,
+    code: Code,
+    trace_id: &'a str,
+    method: &'static str,
+    route: &'static str,
+    status: u16,
+}
+
+impl Happened<'_> {
+    /// One line a second for each code; `left_out` is how many were not written since the last.
+    fn log(self, requests: &Requests) {
+        let Happened {
+            tenant,
+            code,
+            trace_id,
+            method,
+            route,
+            status,
+        } = self;
+        let name = code.as_str();
+        // What a program asks for on purpose: a cache miss is no event.
+        if matches!(code, Code::KeyNotFound | Code::PreconditionFailed) {
+            tracing::debug!(tenant, code = name, trace_id, method, route, status, "request refused");
+            return;
+        }
+        let Some(left_out) = requests.is_logged(code) else { return };
+        if status >= 500 {
+            tracing::warn!(tenant, code = name, trace_id, method, route, status, left_out, "request failed");
+        } else {
+            tracing::info!(tenant, code = name, trace_id, method, route, status, left_out, "request refused");
+        }
+    }
 }
 
 /// The length of a body says what a GET would have brought.

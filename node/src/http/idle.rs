@@ -1,6 +1,7 @@
 //! The clock of idle connections. In: the moment up to which hyper waits for a request's head. Out: whether it has passed, whenever the
 //! connection is looked at anyway, and every [`LOOK`]. hyper asks for a timer at each request: one of tokio's is an allocation and two
-//! visits to a lock that all connections share, for a limit that is hardly ever reached and need not be exact.
+//! visits to a lock that all connections share, for a limit that is hardly ever reached and need not be exact. hyper has no clock for clients that do not
+//! read: at each look it is seen whether this one takes what it is sent.
 
 use std::{
     pin::Pin,
@@ -11,17 +12,19 @@ use std::{
 use hyper::rt::{Sleep, Timer};
 use tokio::time::Instant;
 
+use crate::connections::Activity;
+
 /// How often a connection on which nothing happens is looked at: by so much later than hyper wants it may be closed.
 const LOOK: Duration = Duration::from_secs(15);
 
-/// hyper's timer; somebody must poll [`looks`] beside the connection.
+/// hyper's timer; [`looks`] must be polled beside the connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IdleTimer;
 
-/// Wakes its task again and again, and never ends.
-pub(super) async fn looks() {
+/// Wakes its task again and again; ends when the client has not read for too long.
+pub(crate) async fn looks(activity: &Activity) {
     let mut next = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
-    loop {
+    while !activity.is_unread() {
         next.tick().await;
     }
 }

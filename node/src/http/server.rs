@@ -1,6 +1,7 @@
-//! Connections of the data port. In: a listener, and what answers a request. Out: answers, until the server is closed. Absent: what is answered.
+//! The connections of a port that speaks plain HTTP. In: a listener, and what answers a request. Out: answers, until the server is closed. Absent: what
+//! is answered, and who has to go when the port is full (`connections`).
 //!
-//! hyper itself, not `axum::serve`, because a slow or silent client must not hold a connection for ever, and because a member that is
+//! hyper itself, not `axum::serve`, because a slow or silent client must not hold a connection for as long as it likes, and because a member that is
 //! going away tells its clients on every answer (`Connection: close`) some time before it closes the door.
 
 use std::{
@@ -17,14 +18,22 @@ use axum::{
     http::{HeaderValue, Request, header},
     response::Response,
 };
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
 };
 
-use super::idle::{IdleTimer, looks};
+use super::{
+    idle::{IdleTimer, looks},
+    streamed::Streamed,
+};
+use crate::connections::{Activity, Roster, Seat, Watched};
 
 /// How long a request's head may take, and how long a connection may be idle: hyper has one clock for both. Above the 60 s that load
 /// balancers usually keep an idle connection, so that they close it and not we, under a request that is on its way.
@@ -32,12 +41,6 @@ const HEAD: Duration = Duration::from_secs(75);
 
 /// Where hyper itself stops reading a head, with a bare 431: far above what the handler describes.
 const HARD_HEAD_BYTES: usize = 128 << 10;
-
-/// Connections at a time. Further ones wait in the kernel's queue.
-const CONNECTIONS: usize = 8_192;
-
-/// How long after a failed `accept` (no file descriptors left, usually) the next is tried.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A running server. Dropping it stops it at once.
 pub struct Server {
@@ -68,8 +71,8 @@ impl Cut {
     }
 }
 
-/// Serves a listener from now on with what `answer` makes of each request.
-pub fn serve<A, F>(listener: TcpListener, answer: A) -> Server
+/// Serves a listener from now on with what `answer` makes of each request; its connections sit in `roster`.
+pub fn serve<A, F>(listener: TcpListener, roster: Arc<Roster>, answer: A) -> Server
 where
     A: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
@@ -77,7 +80,7 @@ where
     let closing = Arc::new(AtomicBool::new(false));
     let (stop, stopped) = watch::channel(Stop::No);
     let stop = Arc::new(stop);
-    let accepting = tokio::spawn(accept(listener, answer, Arc::clone(&closing), stopped));
+    let accepting = tokio::spawn(accept(listener, roster, answer, Arc::clone(&closing), stopped));
     Server { closing, stop, accepting }
 }
 
@@ -114,40 +117,31 @@ impl Drop for Server {
     }
 }
 
-async fn accept<A, F>(listener: TcpListener, answer: A, closing: Arc<AtomicBool>, mut stopped: watch::Receiver<Stop>)
+async fn accept<A, F>(listener: TcpListener, roster: Arc<Roster>, answer: A, closing: Arc<AtomicBool>, mut stopped: watch::Receiver<Stop>)
 where
     A: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let room = Arc::clone(&connections).acquire_owned();
-        let accepted = tokio::select! {
+        let (stream, _, seat) = tokio::select! {
             biased;
             _ = stopped.changed() => return,
-            accepted = async { (room.await, listener.accept().await) } => accepted,
+            accepted = roster.accept(&listener) => accepted,
         };
-        match accepted {
-            (Ok(room), Ok((stream, _))) => {
-                tokio::spawn(connection(stream, answer.clone(), Arc::clone(&closing), stopped.clone(), room));
-            }
-            // Nobody closes the semaphore.
-            (Err(_), _) => return,
-            (_, Err(error)) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        let number = seat.number();
+        let task = tokio::spawn(connection(stream, answer.clone(), Arc::clone(&closing), stopped.clone(), seat));
+        roster.seated(number, task.abort_handle());
     }
 }
 
-async fn connection<A, F>(
-    stream: TcpStream,
-    answer: A,
+/// What the requests of a connection share.
+struct Shared {
+    activity: Arc<Activity>,
     closing: Arc<AtomicBool>,
-    mut stopped: watch::Receiver<Stop>,
-    _room: OwnedSemaphorePermit,
-) where
+}
+
+async fn connection<A, F>(stream: TcpStream, answer: A, closing: Arc<AtomicBool>, mut stopped: watch::Receiver<Stop>, seat: Seat)
+where
     A: Fn(Request<Body>) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
@@ -155,14 +149,25 @@ async fn connection<A, F>(
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let activity = Arc::clone(seat.activity());
+    let stream = Watched::new(stream, Arc::clone(&activity));
+    let shared = Arc::new(Shared { activity, closing });
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(request.map(Body::new));
-        let closing = Arc::clone(&closing);
+        let answer = shared.activity.begin().then(|| answer(request.map(Body::new)));
+        let shared = Arc::clone(&shared);
         async move {
+            let Some(answer) = answer else {
+                // The connection was let go while this head came: its task is about to end, and nothing has begun.
+                return std::future::pending().await;
+            };
             let mut response = answer.await;
-            if closing.load(Ordering::Relaxed) {
+            if shared.closing.load(Ordering::Relaxed) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
+            if response.body().size_hint().exact().is_none() {
+                return Ok(response.map(|body| Body::new(Streamed::new(body, Arc::clone(&shared.activity)))));
+            }
+            shared.activity.answered();
             Ok::<_, Infallible>(response)
         }
     });
@@ -175,7 +180,7 @@ async fn connection<A, F>(
     // Clients break off connections at any moment; that is no news.
     tokio::select! {
         _ = serving.as_mut() => {}
-        () = looks() => {}
+        () = looks(seat.activity()) => {}
         () = until(&mut stopped, |stop| stop != Stop::No) => {
             serving.as_mut().graceful_shutdown();
             tokio::select! {

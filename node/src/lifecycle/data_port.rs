@@ -2,10 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use axum::http::HeaderValue;
-use tokio::net::TcpListener;
-
-use super::error::LifecycleError;
+use super::{error::LifecycleError, ports};
 use crate::{
     app::App,
     auth::Authenticator,
@@ -15,6 +12,7 @@ use crate::{
     raft::Group,
     state::Views,
 };
+use axum::http::HeaderValue;
 
 /// What the port needs beside the group.
 pub(super) struct DataPortSettings {
@@ -25,7 +23,8 @@ pub(super) struct DataPortSettings {
 }
 
 /// Serves from here on.
-pub(super) fn open(settings: DataPortSettings, listener: TcpListener, group: Group, views: Views) -> Result<Server, LifecycleError> {
+pub(super) fn open(settings: DataPortSettings, port: &ports::Port, group: Group, views: Views) -> Result<Server, LifecycleError> {
+    let (listener, roster) = (port.listen()?, Arc::clone(&port.roster));
     let DataPortSettings {
         cluster,
         token_keys,
@@ -38,5 +37,5 @@ pub(super) fn open(settings: DataPortSettings, listener: TcpListener, group: Gro
     let app = App::new(group, views);
     let name = HeaderValue::try_from(name).ok();
     let port = Arc::new(Port { app, auth, requests, name });
-    Ok(http::serve(listener, move |request| Arc::clone(&port).answer(request)))
+    Ok(http::serve(listener, roster, move |request| Arc::clone(&port).answer(request)))
 }

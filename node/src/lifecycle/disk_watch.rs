@@ -9,7 +9,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
     },
     time::Duration,
 };
@@ -18,6 +17,7 @@ use kvfleet_api::admin::Role;
 
 use crate::{
     http::Cut,
+    logging,
     peer::{Traffic, Transport},
     raft::{Group, Stall},
     storage::{self, MEMTABLE_BYTES, Space},
@@ -29,8 +29,6 @@ const ROOM: Duration = Duration::from_millis(250);
 const STALLS: Duration = Duration::from_millis(50);
 /// A disk that keeps a write waiting for this long ends the process: its successor finds out whether the disk works.
 const HUNG: Duration = Duration::from_secs(3);
-/// How long the process may take to say why it ends; its log may be on the same disk.
-const LAST_WORDS: Duration = Duration::from_millis(200);
 /// The least reserve that is chosen by itself, beside twice the memtables.
 const LEAST_RESERVE: u64 = 128 << 20;
 
@@ -143,19 +141,14 @@ fn end(stall: &Stall, transport: &Transport, requests: &Cut) -> ! {
     // its peers it leads nobody, and who waits for an answer learns that none will come.
     transport.close();
     requests.cut();
-    let (said, heard) = mpsc::channel::<()>();
     let words = stall.to_string();
-    let speaker = std::thread::Builder::new().name("last-words".to_owned()).spawn(move || {
-        tracing::error!(reason = words, "the process ends: its disk hangs");
-        eprintln!("kvnode: the disk hangs: {words}; the process ends, and finds out whether the disk works when it is started again");
-        drop(said);
-    });
-    if speaker.is_ok() {
-        let _ = heard.recv_timeout(LAST_WORDS);
-    }
+    tracing::error!(reason = words, "the process ends: its disk hangs");
+    logging::last_words(format!(
+        "kvnode: the disk hangs: {words}; the process ends, and finds out whether the disk works when it is started again"
+    ));
     // `exit` flushes standard output, which somebody may hold who waits for the disk.
     let _ = std::thread::Builder::new().name("abort".to_owned()).spawn(|| {
-        std::thread::sleep(LAST_WORDS);
+        std::thread::sleep(logging::LAST_WORDS);
         std::process::abort()
     });
     std::process::exit(1)

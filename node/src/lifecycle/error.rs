@@ -4,6 +4,7 @@ use super::ports::PortError;
 use crate::{
     auth::KeysError,
     data_dir::DataDirError,
+    descriptors::TooFewDescriptors,
     log::OpenError,
     peer::TransportError,
     raft::StartError,
@@ -18,6 +19,9 @@ pub enum LifecycleError {
     /// A port is taken.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// The process may open too few files.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),

@@ -1,11 +1,15 @@
 //! The listening sockets, bound before anything else is opened: an address that is taken is found before a file is touched. The
 //! peer port is not among them: the transport binds it, once it has certificates.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::net::TcpListener;
 
-use crate::config::Addresses;
+use crate::{
+    config::Addresses,
+    connections::{self, Roster},
+    descriptors::Shares,
+};
 
 /// A port that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +36,8 @@ pub(super) struct Port {
     field: &'static str,
     socket: std::net::TcpListener,
     pub(super) local: SocketAddr,
+    /// Its connections, whoever serves them.
+    pub(super) roster: Arc<Roster>,
 }
 
 impl Port {
@@ -46,7 +52,7 @@ impl Port {
 }
 
 impl Ports {
-    pub(super) async fn bind(addresses: &Addresses) -> Result<Ports, PortError> {
+    pub(super) async fn bind(addresses: &Addresses, shares: Shares) -> Result<Ports, PortError> {
         let Addresses {
             data,
             health,
@@ -55,17 +61,29 @@ impl Ports {
             peer: _,
             movable,
         } = addresses;
-        // Health first: it is what somebody asks who wonders why nothing else answers.
+        let Shares { data: most, other, .. } = shares;
+        // Health first: it is what a person asks who wonders why nothing else answers.
         Ok(Ports {
-            health: bind("healthListen", health, movable).await?,
-            data: bind("listen", data, movable).await?,
-            metrics: bind("metricsListen", metrics, movable).await?,
-            admin: bind("adminListen", admin, movable).await?,
+            health: bind("healthListen", health, movable, Roster::new("health", other)).await?,
+            data: bind("listen", data, movable, Roster::new("data", most)).await?,
+            metrics: bind("metricsListen", metrics, movable, Roster::new("metrics", other)).await?,
+            admin: bind("adminListen", admin, movable, Roster::new("admin", other)).await?,
         })
+    }
+
+    /// The connections of each.
+    pub(super) fn rosters(&self) -> Vec<Arc<Roster>> {
+        let Ports {
+            data,
+            health,
+            metrics,
+            admin,
+        } = self;
+        [data, health, metrics, admin].map(|port| Arc::clone(&port.roster)).into()
     }
 }
 
-async fn bind(field: &'static str, address: &str, movable: &[&'static str]) -> Result<Port, PortError> {
+async fn bind(field: &'static str, address: &str, movable: &[&'static str], roster: Arc<Roster>) -> Result<Port, PortError> {
     let fail = |source| PortError {
         field,
         address: address.to_owned(),
@@ -81,6 +99,12 @@ async fn bind(field: &'static str, address: &str, movable: &[&'static str]) -> R
         Err(error) => return Err(fail(error)),
     };
     let local = listener.local_addr().map_err(fail)?;
+    connections::prepare(&listener).map_err(fail)?;
     let socket = listener.into_std().map_err(fail)?;
-    Ok(Port { field, socket, local })
+    Ok(Port {
+        field,
+        socket,
+        local,
+        roster,
+    })
 }

@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{error::LifecycleError, signals::Signals, starting::Starting, starting::show_figures};
+use super::{error::LifecycleError, signals::Signals, starting::Starting, starting::show_figures, used::Used};
 use crate::{
     admin,
     cluster_id::ClusterId,
@@ -68,13 +68,12 @@ pub(super) async fn wait(quarantined: Quarantined, starting: &Starting, signals:
     let place = Place::of(starting, &lock).await?;
     starting.health.quarantined(&reason);
     let directory = lock.directory().to_owned();
-    show_figures(&starting.figures, {
-        let directory = directory.clone();
-        move || MemberFigures {
-            quarantined: true,
-            storage_bytes: DataDir::used_bytes(&directory),
-            ..MemberFigures::default()
-        }
+    let used = Used::watch(directory.clone())
+        .map_err(|error| LifecycleError::Failed(format!("the system gives no thread to watch the disk: {error}")))?;
+    show_figures(&starting.figures, move || MemberFigures {
+        quarantined: true,
+        storage_bytes: used.bytes(),
+        ..MemberFigures::default()
     });
 
     let (asked, mut requests) = mpsc::channel(1);
@@ -91,6 +90,7 @@ pub(super) async fn wait(quarantined: Quarantined, starting: &Starting, signals:
     };
     let admin_port_ended = tokio::spawn(admin::serve(
         starting.ports.admin.listen()?,
+        Arc::clone(&starting.ports.admin.roster),
         place.tls.clone(),
         admin::quarantined_router(view),
         async {
@@ -99,7 +99,8 @@ pub(super) async fn wait(quarantined: Quarantined, starting: &Starting, signals:
         },
     ));
     let refusal: Arc<str> = format!("this member is quarantined: {reason}; ask another member").into();
-    let data_port = http::serve(starting.ports.data.listen()?, move |_| refuse(Arc::clone(&refusal)));
+    let data = &starting.ports.data;
+    let data_port = http::serve(data.listen()?, Arc::clone(&data.roster), move |_| refuse(Arc::clone(&refusal)));
 
     let left = tokio::select! {
         () = signals.end() => Left::Asked,

@@ -22,6 +22,7 @@ use super::{
     quarantined::Quarantined,
     surroundings::Listening,
     temporary::Temporary,
+    used::Used,
 };
 use crate::{
     admin,
@@ -248,7 +249,8 @@ impl Starting {
         };
 
         let seen = Seen::new(data_dir.path(), disk_reserve, transport.clone());
-        show(figures, &group, &views, &wal, health, &data_dir, seen.clone());
+        let used = Used::watch(data_dir.path().to_owned()).map_err(no_thread)?;
+        show(figures, &group, &views, &wal, health, used, seen.clone());
         let member = admin::Member {
             group: group.clone(),
             views: views.clone(),
@@ -260,19 +262,24 @@ impl Starting {
             registry: Arc::clone(registry),
         };
         let (admin_port, closed) = oneshot::channel::<()>();
-        tokio::spawn(admin::serve(ports.admin.listen()?, tls, admin::router(member), async {
-            // The sender goes with the open member.
-            let _ = closed.await;
-        }));
+        tokio::spawn(admin::serve(
+            ports.admin.listen()?,
+            Arc::clone(&ports.admin.roster),
+            tls,
+            admin::router(member),
+            async {
+                // The sender goes with the open member.
+                let _ = closed.await;
+            },
+        ));
         let settings = DataPortSettings {
             cluster: identity.cluster,
             token_keys,
             name: name.clone(),
             requests: requests.clone(),
         };
-        let data_port = data_port::open(settings, ports.data.listen()?, group.clone(), views.clone())?;
-        let disk_watch = DiskWatch::start(seen, group.clone(), data_port.cutter())
-            .map_err(|error| LifecycleError::Failed(format!("the system gives no thread to watch the disk: {error}")))?;
+        let data_port = data_port::open(settings, &ports.data, group.clone(), views.clone())?;
+        let disk_watch = DiskWatch::start(seen, group.clone(), data_port.cutter()).map_err(no_thread)?;
 
         let ready = group.clone();
         health.started(Readiness::Ask(Arc::new(move || ready.readiness())));
@@ -429,22 +436,19 @@ fn role(mode: Mode, data_dir: &DataDir) -> Result<(PathBuf, PathBuf, Role), Life
     }
 }
 
+fn no_thread(error: std::io::Error) -> LifecycleError {
+    LifecycleError::Failed(format!("the system gives no thread to watch the disk: {error}"))
+}
+
 /// Lets the metrics port see the member.
-fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Health, data_dir: &DataDir, disk: Seen) {
-    let (group, views, log, health, path) = (
-        group.clone(),
-        views.clone(),
-        log.clone(),
-        health.clone(),
-        data_dir.path().to_owned(),
-    );
+fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Health, used: Used, disk: Seen) {
+    let (group, views, log, health) = (group.clone(), views.clone(), log.clone(), health.clone());
     let read = move || {
         let status = group.status();
         let view = views.latest();
         let counters = log.metrics();
         let snapshots = group.snapshots();
         let traffic = disk.traffic();
-        let served = |tenant: &kvfleet_api::tenant::TenantStatus| tenant.state == kvfleet_api::tenant::TenantState::Active;
         MemberFigures {
             term: status.term,
             leading: status.role == Some(kvfleet_api::admin::Role::Primary),
@@ -453,15 +457,8 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
             last_log_index: status.last_log_index.unwrap_or(0),
             applied_index: view.applied().map_or(0, |applied| applied.index),
             revision: view.revision(),
-            tenants: view
-                .tenants()
-                .iter()
-                .filter(|tenant| served(tenant))
-                .count()
-                .try_into()
-                .unwrap_or(u64::MAX),
-            // A few hundred files at most; a scrape comes every few seconds.
-            storage_bytes: DataDir::used_bytes(&path),
+            tenants: u64::try_from(view.served_tenants()).unwrap_or(u64::MAX),
+            storage_bytes: used.bytes(),
             disk_free_bytes: disk.free(),
             disk_room_bytes: disk.room(),
             quarantined: false,

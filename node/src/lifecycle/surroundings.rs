@@ -1,9 +1,13 @@
 //! The two plain ports beside the data port. They answer as long as the process lives, so nobody waits for their end.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use axum::Router;
+use axum::{Router, response::Response};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+
+use crate::{connections::Roster, http};
 
 /// Where the member listens.
 #[derive(Clone, Copy, Debug)]
@@ -15,9 +19,18 @@ pub(super) struct Listening {
 }
 
 /// Serves this router until the process ends.
-pub(super) fn serve(listener: TcpListener, router: Router) {
+pub(super) fn serve(listener: TcpListener, roster: Arc<Roster>, router: Router) {
+    let service = TowerToHyperService::new(router);
+    let server = http::serve(listener, roster, move |request| {
+        let answer = service.call(request);
+        async move {
+            let Ok(answer): Result<Response, _> = answer.await;
+            answer
+        }
+    });
     tokio::spawn(async move {
-        // `axum::serve` retries a failed accept by itself and returns only when it is told to.
-        let _ = axum::serve(listener, router).await;
+        // A server that is dropped stops.
+        let _server = server;
+        std::future::pending::<()>().await;
     });
 }

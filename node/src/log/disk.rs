@@ -51,7 +51,8 @@ pub trait Disk: Send + Sync {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    read_only: bool,
+    /// Held open, so that flushing names needs no further descriptor: a rename that has happened cannot wait for one. None when it is only read.
+    names: Option<fs::File>,
 }
 
 impl Directory {
@@ -65,7 +66,7 @@ impl Directory {
         }
         Ok(Self {
             path: path.to_owned(),
-            read_only: false,
+            names: Some(fs::File::open(path)?),
         })
     }
 
@@ -73,7 +74,7 @@ impl Directory {
     pub fn read_only(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
-            read_only: true,
+            names: None,
         }
     }
 }
@@ -107,7 +108,7 @@ impl Disk for Directory {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let file = fs::OpenOptions::new()
             .read(true)
-            .write(!self.read_only)
+            .write(self.names.is_some())
             .open(self.path.join(name))?;
         Ok(Arc::new(RealFile(file)))
     }
@@ -121,7 +122,10 @@ impl Disk for Directory {
     }
 
     fn flush_names(&self) -> io::Result<()> {
-        fs::File::open(&self.path)?.sync_all()
+        match &self.names {
+            Some(names) => names.sync_all(),
+            None => Err(io::Error::other("the directory is only read")),
+        }
     }
 
     fn salt(&self) -> io::Result<[u8; 16]> {

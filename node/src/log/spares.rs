@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use super::disk::{Disk, File};
 use super::repair;
 use super::segment::{self, Header, Mark};
+use crate::descriptors;
 
 /// A file ready to become a segment.
 pub(super) struct Spare {
@@ -27,9 +28,10 @@ impl Spare {
     }
 }
 
-/// Whether an error says that the volume, or this user's share of it, is full.
+/// Whether an error says that the volume, or this user's share of it, is full, or that no file can be opened at the moment: all of it passes, and
+/// nothing has been written by halves.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) || descriptors::ran_out(error)
 }
 
 /// Zeroes a file of `capacity` bytes under an unfinished name; it is flushed when this returns.
@@ -213,7 +215,9 @@ impl Shared {
         };
         match outcome {
             Ok(()) => {}
-            Err(error) if is_full(&error) => tracing::warn!(%error, "no space to prepare the log's next segment"),
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "no disk space, or no file descriptor, to prepare the log's next segment")
+            }
             Err(error) => (self.on_error)(error),
         }
     }

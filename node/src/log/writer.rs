@@ -471,14 +471,14 @@ impl Writer {
             match operation(self) {
                 Ok(value) => {
                     if full(&self.shared, false) {
-                        tracing::info!("the write-ahead log has disk space again");
+                        tracing::info!("the write-ahead log goes on");
                     }
                     return Ok(value);
                 }
                 Err(error) if is_full(&error) => {
                     self.shared.counters.disk_rests();
                     if !full(&self.shared, true) {
-                        tracing::warn!(%error, "the write-ahead log waits for disk space and acknowledges nothing until there is some");
+                        tracing::warn!(%error, "the write-ahead log waits for disk space, or for a file descriptor, and acknowledges nothing until there is some");
                     }
                     // Free space can't be awaited, only looked for; closing can.
                     let state = self.shared.lock();

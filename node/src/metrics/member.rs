@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge, info::Info},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
 
 /// Counters of the write-ahead log since the process started.
@@ -80,6 +80,9 @@ pub struct MemberFigures {
     /// The other members.
     pub peers: PeerCounters,
 }
+
+/// A sample is a float with 53 bits: so much of the digest it can carry. All of it is in `GET /admin/stats`.
+const DIGEST_SHOWN: u128 = (1 << 53) - 1;
 
 /// Where the figures come from; none before the member has opened its data directory.
 pub type Source = Arc<dyn Fn() -> Option<MemberFigures> + Send + Sync>;
@@ -156,6 +159,16 @@ impl Collector for MemberCollector {
                 "On the leader: entries that the furthest-behind member lacks",
                 replication_lag,
             ),
+            (
+                "state_digest",
+                "The low 53 bits of the digest of all records and tenants: equal on members with the same state_digest_index",
+                u64::try_from(digest & DIGEST_SHOWN).unwrap_or(u64::MAX),
+            ),
+            (
+                "state_digest_index",
+                "The log index after which state_digest was taken",
+                applied_index,
+            ),
             ("revision", "The last applied revision of the shard", revision),
             ("tenants", "Tenants that are served", tenants),
             (
@@ -204,8 +217,6 @@ impl Collector for MemberCollector {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
-        let help = "The digest of all records and tenants after the entry with this index: equal on members at the same index";
-        let info = Info::new([("applied_index", applied_index.to_string()), ("digest", format!("{digest:032x}"))]);
-        info.encode(encoder.encode_descriptor("state_digest", help, None, info.metric_type())?)
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Requests of the data port, by route, method and outcome.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kvfleet_api::Code;
 use prometheus_client::{
@@ -12,6 +12,8 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+
+use crate::logging::Sample;
 
 /// One answered request.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,8 @@ pub struct Observation {
 pub struct Requests {
     answered: Family<Answered, Counter>,
     latency: Family<Timed, Histogram, fn() -> Histogram>,
+    /// In the order of [`Code::ALL`].
+    samples: Arc<[Sample]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +65,7 @@ impl Requests {
         Requests {
             answered: Family::default(),
             latency: Family::new_with_constructor(latency_histogram),
+            samples: Code::ALL.iter().map(|_| Sample::new()).collect(),
         }
     }
 
@@ -83,6 +88,13 @@ impl Requests {
             })
             .inc();
         self.latency.get_or_create(&Timed { route, method }).observe(elapsed.as_secs_f64());
+    }
+
+    /// Whether a failure with this code is to be logged, and how many were not since the last that was. All of them are counted; but a client
+    /// without a token can cause as many as it likes, and a line of the log costs more than a refusal.
+    pub fn is_logged(&self, code: Code) -> Option<u64> {
+        // The enumeration's order is that of the catalogue.
+        self.samples.get(code as usize).and_then(Sample::due)
     }
 
     /// The name under which a method is counted: a client cannot make a new time series by inventing one.

@@ -12,11 +12,11 @@ use axum::{
 use kvfleet_api::{Code, Problem};
 use prometheus_client::{metrics::info::Info, registry::Registry};
 
-use super::{Requests, Source, member::MemberCollector, process::ProcessCollector};
-use crate::problem;
+use super::{Requests, Source, member::MemberCollector, ports::PortsCollector, process::ProcessCollector};
+use crate::{connections::Roster, problem};
 
 /// Everything that a scrape shows; names begin with `kvfleet_`, but for the process's own, which have names that every dashboard knows.
-pub fn registry(requests: &Requests, source: Source) -> Registry {
+pub fn registry(requests: &Requests, ports: Vec<Arc<Roster>>, source: Source) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(ProcessCollector));
     let own = registry.sub_registry_with_prefix("kvfleet");
@@ -26,6 +26,7 @@ pub fn registry(requests: &Requests, source: Source) -> Registry {
         Info::new([("version", env!("CARGO_PKG_VERSION"))]),
     );
     requests.register(own);
+    own.register_collector(Box::new(PortsCollector(ports)));
     own.register_collector(Box::new(MemberCollector(source)));
     registry
 }
@@ -95,14 +96,15 @@ mod tests {
             term: 7,
             leading: true,
             purged_index: 9,
-            digest: 42,
+            digest: u128::MAX - 42,
             log: LogCounters {
                 fsyncs: 5,
                 ..Default::default()
             },
             ..Default::default()
         };
-        let text = exposition(&registry(&requests, Arc::new(move || Some(figures)))).expect("writing into a string");
+        let text =
+            exposition(&registry(&requests, vec![Roster::new("data", 7)], Arc::new(move || Some(figures)))).expect("writing into a string");
         for line in [
             r#"kvfleet_http_requests_total{route="/keys/{key}",method="PUT",status="201",code=""} 1"#,
             r#"kvfleet_http_requests_total{route="/keys/{key}",method="PUT",status="403",code="storage-quota-exceeded"} 1"#,
@@ -111,7 +113,12 @@ mod tests {
             "kvfleet_raft_is_leader 1",
             "kvfleet_log_fsyncs_total 5",
             "kvfleet_raft_purged_index 9",
-            r#"kvfleet_state_digest_info{applied_index="0",digest="0000000000000000000000000000002a"} 1"#,
+            "kvfleet_state_digest 9007199254740949",
+            "kvfleet_state_digest_index 0",
+            r#"kvfleet_connections{port="data"} 0"#,
+            r#"kvfleet_connections_limit{port="data"} 7"#,
+            r#"kvfleet_connections_shed_total{port="data"} 0"#,
+            "kvfleet_logging_lost_lines_total 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "`{line}` is missing in:\n{text}");
@@ -119,9 +126,30 @@ mod tests {
         assert!(text.contains("process_resident_memory_bytes "), "{text}");
     }
 
+    /// A time series is kept for as long as the reader keeps its history, whatever becomes of it.
+    #[test]
+    fn the_series_of_a_member_stay_the_same_whatever_its_figures() {
+        let series = |figures: MemberFigures| {
+            let text = exposition(&registry(&Requests::new(), Vec::new(), Arc::new(move || Some(figures)))).expect("a string");
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            let names: Vec<String> = lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect();
+            names
+        };
+        let one = MemberFigures::default();
+        let other = MemberFigures {
+            term: 7,
+            last_log_index: 9,
+            applied_index: 8,
+            revision: 5,
+            digest: 42 << 80,
+            ..one
+        };
+        assert_eq!(series(one), series(other));
+    }
+
     #[test]
     fn a_member_that_is_not_open_yet_shows_no_raft_figures() {
-        let text = exposition(&registry(&Requests::new(), Arc::new(|| None))).expect("writing into a string");
+        let text = exposition(&registry(&Requests::new(), Vec::new(), Arc::new(|| None))).expect("writing into a string");
         assert!(!text.contains("raft_term"), "{text}");
     }
 }

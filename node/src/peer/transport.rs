@@ -31,7 +31,7 @@ use super::{
     session::Service,
     tls_dialer::TlsDialer,
 };
-use crate::{cluster_id::ClusterId, runtime, tls::TlsDirectory};
+use crate::{cluster_id::ClusterId, connections, runtime, tls::TlsDirectory};
 
 /// The longest member name that is sent.
 const NAME_BYTES: usize = 253;
@@ -147,6 +147,7 @@ impl Transport {
         };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local = listener.local_addr().map_err(listen)?;
+        connections::prepare(&listener).map_err(listen)?;
         let own = Arc::new(Own::new(settings));
         let task = runtime::spawn(listener::run(listener, tls.clone(), Arc::clone(&own)));
         let port = Port {

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use kvfleet_api::{
     admin::{Settings, SettingsStatus},
-    tenant::TenantStatus,
+    tenant::{TenantState, TenantStatus},
     usage::Used,
 };
 use tokio::sync::watch;
@@ -127,6 +127,12 @@ impl View {
     /// All tenants by name, released ones too; their usage as of [`View::stamp_ms`]. From memory.
     pub fn tenants(&self) -> Vec<TenantStatus> {
         self.tables.tenants.iter().map(|tenant| self.status(tenant)).collect()
+    }
+
+    /// How many tenants are served, released ones not counted. From memory, without copying them.
+    pub fn served_tenants(&self) -> usize {
+        let tenants = self.tables.tenants.iter();
+        tenants.filter(|tenant| tenant.state == TenantState::Active).count()
     }
 
     /// One tenant; its usage as of [`View::stamp_ms`]. From memory.

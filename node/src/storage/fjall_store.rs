@@ -18,6 +18,7 @@ use super::{
     Direction, FjallStores, KeyRange, Keyspace, NoReader, Reader, Row, Rows, Space, Store, StoreError, Stores, Write, row_cache::RowCache,
     space,
 };
+use crate::descriptors::Shares;
 
 /// Beyond it a read goes to the files' pages. It is no bound on resident memory when values are large.
 const BLOCK_CACHE_BYTES: u64 = 16 << 20;
@@ -100,6 +101,7 @@ impl Opened {
             .cache_size(BLOCK_CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(threads)
+            .max_cached_files(Some(Shares::now().store))
             .open()
             .map_err(failed)?;
         let keyspaces = Arc::new(Keyspaces::open(&database, directory).map_err(failed)?);

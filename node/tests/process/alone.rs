@@ -17,16 +17,6 @@ fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-/// The address of a port that the log names.
-fn logged(member: &Member, port: &str) -> SocketAddr {
-    eventually("the line that names the ports", || {
-        let errors = member.errors();
-        let line = errors.lines().find(|line| line.contains("the member is open"))?;
-        let after = line.split_once(&format!("{port}="))?.1;
-        after.split(' ').next()?.parse().ok()
-    })
-}
-
 #[test]
 fn the_pasted_curl_line_works_and_sigterm_ends_well() {
     let logs = directory();
@@ -112,7 +102,7 @@ fn health_and_metrics_have_their_own_ports() {
     ];
     let mut member = Member::kvnode(logs.path(), "dev", &arguments);
     let (data, token) = parts(&member.curl_line());
-    let health = logged(&member, "health");
+    let health = member.logged("health");
     for path in ["/livez", "/readyz", "/startupz"] {
         let answer = request(health, "GET", path, &[], b"").expect("an answer");
         assert_eq!((answer.status, answer.text().as_str()), (200, "ok\n"), "{path}");
@@ -135,7 +125,7 @@ fn health_and_metrics_have_their_own_ports() {
 
     assert_eq!(call(data, &token, "PUT", b"x").status, 201);
     assert_eq!(call(data, "nonsense", "GET", b"").status, 401);
-    let metrics = request(logged(&member, "metrics"), "GET", "/metrics", &[], b"").expect("an answer");
+    let metrics = request(member.logged("metrics"), "GET", "/metrics", &[], b"").expect("an answer");
     assert_eq!(metrics.status, 200);
     let text = metrics.text();
     for part in [

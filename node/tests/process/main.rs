@@ -19,3 +19,4 @@ mod neighbours;
 mod quarantine;
 mod reads;
 mod replacement;
+mod strangers;

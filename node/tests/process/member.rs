@@ -68,6 +68,24 @@ impl Member {
         std::fs::read_to_string(&self.errors).expect("its log")
     }
 
+    /// `kvnode` with these arguments and no more than so many file descriptors.
+    pub fn limited(logs: &Path, name: &str, descriptors: &str, arguments: &[&str]) -> Member {
+        let mut command = Command::new("bash");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_kvnode")]).args(arguments);
+        Member::start(logs, name, command.current_dir(logs))
+    }
+
+    /// The address of a port that the log names.
+    pub fn logged(&self, port: &str) -> SocketAddr {
+        eventually("the line that names the ports", || {
+            let errors = self.errors();
+            let line = errors.lines().find(|line| line.contains("the member is open"))?;
+            let after = line.split_once(&format!("{port}="))?.1;
+            after.split(' ').next()?.parse().ok()
+        })
+    }
+
     /// The curl line of the welcome.
     pub fn curl_line(&mut self) -> String {
         eventually("the curl line", || {

@@ -173,7 +173,7 @@ async fn answers_are_counted_by_route_and_code() {
     client.put("a", "1").await;
     client.get("b").await;
     client.request(&client.token, "GET", "/nowhere", &[], Body::empty()).await;
-    let registry = crate::metrics::registry(&client.requests, std::sync::Arc::new(|| None));
+    let registry = crate::metrics::registry(&client.requests, Vec::new(), std::sync::Arc::new(|| None));
     let text = crate::metrics::exposition(&registry).unwrap();
     for labels in [
         r#"route="/api/v1/tenants/{tenant}/keys/{key}",method="PUT",status="201",code="""#,

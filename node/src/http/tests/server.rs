@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{app::tests::LIMIT, http::serve};
+use crate::{app::tests::LIMIT, connections::Roster, http::serve};
 
 struct Served {
     client: Client,
@@ -27,7 +27,9 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let port = std::sync::Arc::clone(&client.port);
-        let server = serve(listener, move |request| std::sync::Arc::clone(&port).answer(request));
+        let server = serve(listener, Roster::new("data", 64), move |request| {
+            std::sync::Arc::clone(&port).answer(request)
+        });
         Served { client, server, address }
     }
 
@@ -171,7 +173,9 @@ async fn a_server_leaves_politely() {
 async fn a_connection_is_idle_for_a_minute_and_a_half_at_most() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let _server = serve(listener, async |_| axum::response::Response::new(Body::from("x")));
+    let _server = serve(listener, Roster::new("data", 64), async |_| {
+        axum::response::Response::new(Body::from("x"))
+    });
     let limits = Duration::from_secs(75)..=Duration::from_secs(91);
     for said in ["", "GET / HTTP/1.1\r\nhost:"] {
         let mut stream = TcpStream::connect(address).await.unwrap();

@@ -49,6 +49,8 @@ struct World {
     operations_left: u64,
     flush: Flush,
     capacity: u64,
+    /// Whether files can be made and opened.
+    descriptors: bool,
     salts: u8,
 }
 
@@ -93,6 +95,7 @@ impl FakeDisk {
             operations_left: u64::MAX,
             flush: Flush::Honest,
             capacity: u64::MAX,
+            descriptors: true,
             salts: 0,
         })))
     }
@@ -108,6 +111,11 @@ impl FakeDisk {
     /// How many bytes all files together may have.
     pub(crate) fn set_capacity(&self, capacity: u64) {
         self.world().capacity = capacity;
+    }
+
+    /// Whether the process has a descriptor for a further file.
+    pub(crate) fn set_descriptors(&self, left: bool) {
+        self.world().descriptors = left;
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -184,6 +192,15 @@ impl FakeDisk {
 }
 
 impl World {
+    fn open_one(&self) -> io::Result<()> {
+        // EMFILE
+        if self.descriptors {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(24))
+        }
+    }
+
     fn step(&mut self, life: u64) -> io::Result<()> {
         if life != self.life || self.operations_left == 0 {
             return Err(io::Error::other("the power is gone"));
@@ -265,6 +282,7 @@ impl Disk for FakeDisk {
         let mut world = self.world();
         let life = world.life;
         world.step(life)?;
+        world.open_one()?;
         world.files.push(Content::default());
         let file = world.files.len() - 1;
         let step = NameChange::Create(name.to_owned(), file);
@@ -279,6 +297,7 @@ impl Disk for FakeDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let world = self.world();
+        world.open_one()?;
         let file = *world.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Arc::new(FakeFile {
             disk: self.clone(),

@@ -51,6 +51,37 @@ fn a_full_disk_stops_answers_and_writes_resume_by_themselves() {
     assert_eq!(read_all(&open(&disk)).len(), 21);
 }
 
+/// Every connection takes a descriptor; the log then waits for one, as it does for space.
+#[test]
+fn a_log_without_a_descriptor_for_its_next_segment_waits_for_one() {
+    let disk = FakeDisk::new();
+    let fatal = Arc::new(Mutex::new(Vec::new()));
+    let on_fatal = {
+        let fatal = Arc::clone(&fatal);
+        Arc::new(move |error: io::Error| fatal.lock().unwrap().push(error.to_string()))
+    };
+    let wal = Wal::open_on(Arc::new(disk.clone()), Options { on_fatal, ..small() }).unwrap();
+    append(&wal, vec![entry(1, 0, b"before")]);
+    disk.set_descriptors(false);
+    // Far more than one segment holds.
+    let answers = fill(&wal, 1);
+    let more = fill(&wal, 21);
+    wait_until("the log waits for a descriptor", || {
+        wal.metrics().waiting_for_space || wal.poisoned()
+    });
+    assert!(!wal.poisoned(), "{:?}", fatal.lock().unwrap());
+    disk.set_descriptors(true);
+    for answers in [answers, more] {
+        for _ in 0..20 {
+            let answer = answers.recv_timeout(Duration::from_secs(20));
+            answer.expect("answered once there is a descriptor").unwrap();
+        }
+    }
+    wal.close().unwrap();
+    assert!(fatal.lock().unwrap().is_empty());
+    assert_eq!(read_all(&open(&disk)).len(), 41);
+}
+
 #[test]
 fn closing_a_log_that_waits_for_space_reports_it_and_keeps_what_was_answered() {
     let disk = FakeDisk::new();

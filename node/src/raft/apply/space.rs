@@ -1,4 +1,4 @@
-//! A batch that meets a full disk. In: the batch, as often as it takes. Out: its answers, once there is space. Absent: asking for space
+//! A batch that meets a full disk, or a process that has no descriptor left for a file: both pass, and both are waited for. In: the batch, as often as it takes. Out: its answers, once there is space. Absent: asking for space
 //! before (that is done before a command is proposed, and never here: apply must not depend on this member's disk).
 //!
 //! The engine takes nothing after a failed write until it is opened anew, so that is done in place: the process goes on voting, keeps its
@@ -11,9 +11,10 @@ use std::{
 
 use super::{Progress, input};
 use crate::{
+    descriptors,
     raft::types::Entry,
     state::{Machine, Response},
-    storage::{MEMTABLE_BYTES, Store, StoreError},
+    storage::{MEMTABLE_BYTES, Space, Store, StoreError},
 };
 
 /// How often space is looked for. Nobody tells when there is some.
@@ -103,13 +104,13 @@ pub(super) fn persist<S: Store>(machine: &mut Machine<S>, progress: &Progress, p
 fn wait<S: Store>(machine: &mut Machine<S>, error: &StoreError, progress: &Progress, patience: &mut Patience) -> io::Result<()> {
     tracing::warn!(
         error = error as &dyn std::error::Error,
-        "the state machine waits for disk space; reads go on"
+        "the state machine waits for disk space, or for a file descriptor; reads go on"
     );
     progress.set_waits(true);
     let reopened = reopen(machine, progress, patience);
     progress.set_waits(false);
     reopened?;
-    tracing::info!("the state machine has disk space again");
+    tracing::info!("the state machine goes on");
     Ok(())
 }
 
@@ -120,9 +121,8 @@ fn lacks_space<S: Store>(machine: &Machine<S>, error: &StoreError, patience: &Pa
 }
 
 fn is_short<S: Store>(machine: &Machine<S>) -> bool {
-    machine
-        .space()
-        .is_some_and(|space| space.free < 2 * MEMTABLE_BYTES + space.total / 20)
+    let full = |space: Space| space.free < 2 * MEMTABLE_BYTES + space.total / 20;
+    machine.space().is_some_and(full) || descriptors::short()
 }
 
 fn reopen<S: Store>(machine: &mut Machine<S>, progress: &Progress, patience: &mut Patience) -> io::Result<()> {
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::{
         raft::types::{Payload, log_id},
-        storage::{FjallStore, Reader, Space, Write},
+        storage::{FjallStore, Reader, Write},
     };
 
     /// Fails so many writes, in its way.
@@ -235,6 +235,8 @@ mod tests {
     #[test]
     fn a_batch_waits_for_space_and_is_applied() {
         assert_eq!(attempt(1, full, 1 << 30, &Progress::default()).unwrap(), [Response::None]);
+        let no_descriptor = || fjall::Error::Io(io::Error::from_raw_os_error(24));
+        assert_eq!(attempt(1, no_descriptor, 1 << 30, &Progress::default()).unwrap(), [Response::None]);
         // The engine hides what failed in the background; the file system tells.
         let poisoned = || fjall::Error::Poisoned;
         assert_eq!(attempt(1, poisoned, ENOUGH, &Progress::default()).unwrap(), [Response::None]);

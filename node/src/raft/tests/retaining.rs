@@ -25,7 +25,9 @@ const KIB: u64 = 1 << 10;
 const VALUE: u64 = 64 * KIB;
 
 fn value(bytes: u64, mark: u64) -> String {
-    format!("{mark:0width$}", width = usize::try_from(bytes).unwrap())
+    let mut text = format!("{mark}:");
+    text.push_str(&"v".repeat(usize::try_from(bytes).unwrap() - text.len()));
+    text
 }
 
 /// Has every running member look at its log all the time.
@@ -110,6 +112,7 @@ async fn a_follower_that_was_away_for_a_while_needs_no_snapshot_whoever_leads_th
         assert_eq!((snapshots.sent, snapshots.received), (0, 0), "member {at}");
     }
     // Once it is there, nobody needs the entries.
+    hurry(&fleet, Pace::QUICK);
     for at in fleet.running() {
         fleet
             .until(at, "short of log", |group| group.inner.wal.metrics().held.entries < WRITES / 10)

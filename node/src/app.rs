@@ -22,7 +22,7 @@ pub use access::{Caller, Need};
 use blocking::Lanes;
 pub(crate) use failure::{key_not_found, precondition_failed, value_too_large};
 use kvfleet_api::{Code, Problem};
-pub use memory::{FREE_BYTES, Room};
+pub use memory::{FREE_BYTES, Memory};
 pub use read::{Consistency, Found, Listing, Measured, PageLimits, Reading, Seen};
 pub use shares::{Full, Share, Shares};
 use tokio::time::Instant;
@@ -51,7 +51,7 @@ impl App {
         App {
             group,
             views,
-            memory: memory::memory(),
+            memory: memory::whole(),
             lanes: Arc::new(Lanes::new()),
         }
     }

@@ -68,6 +68,20 @@ impl Drop for TellWhenGone {
     }
 }
 
+/// Looks at few rows, in a place of this lane.
+///
+/// # Errors
+/// Those of the store; `deadline-exceeded`.
+pub(super) async fn blocking<T: Send + 'static>(
+    lane: &Arc<Shares>,
+    tenant: TenantId,
+    deadline: Instant,
+    rows: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Failure> {
+    let place = place(lane, tenant, deadline).await?;
+    look(place, deadline, move |_| rows().map(Some)).await
+}
+
 /// A place to look from.
 ///
 /// # Errors

@@ -22,20 +22,21 @@ pub const FREE_BYTES: u64 = 16 << 10;
 /// How long somebody waits for others of its tenant to be done.
 const TURN: Duration = Duration::from_secs(5);
 
-pub(super) fn memory() -> Arc<Shares> {
+/// The memory of one member.
+pub(super) fn whole() -> Arc<Shares> {
     Shares::new(BYTES)
 }
 
 /// The memory, as one tenant sees it.
 #[derive(Clone, Copy)]
-pub struct Room<'a> {
+pub struct Memory<'a> {
     memory: &'a Arc<Shares>,
     tenant: TenantId,
 }
 
-impl<'a> Room<'a> {
+impl<'a> Memory<'a> {
     pub(crate) fn new(memory: &'a Arc<Shares>, tenant: TenantId) -> Self {
-        Room { memory, tenant }
+        Memory { memory, tenant }
     }
 
     /// Has a body's share cover this many bytes.

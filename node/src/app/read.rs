@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use super::{
     App, Caller, FREE_BYTES, Need, Share,
     access::check,
-    blocking::{look, place},
+    blocking::{blocking, look, place},
     failure,
-    memory::{Room, no_room},
+    memory::{Memory, no_room},
 };
 use crate::{
     problem::Failure,
@@ -137,15 +137,15 @@ impl App {
             let share = None;
             return Ok(Found { record, share, seen });
         }
-        let room = self.room(tenant.id);
-        if let Some(share) = room.try_take(bytes) {
+        let memory = self.memory(tenant.id);
+        if let Some(share) = memory.try_take(bytes) {
             let share = Some(share);
             return Ok(Found { record, share, seen });
         }
         Box::pin(async move {
             // Who waits for memory holds none: the record is read again, in the same view, when there is room for it.
             drop(record);
-            let share = Some(room.take(bytes, deadline).await?);
+            let share = Some(memory.take(bytes, deadline).await?);
             let record = self.look_at(&point, tenant.id, key, deadline).await?;
             Ok(Found { record, share, seen })
         })
@@ -153,9 +153,8 @@ impl App {
     }
 
     async fn look_at(&self, point: &ReadPoint, tenant: TenantId, key: &str, deadline: Instant) -> Result<Option<Record>, Failure> {
-        let place = place(&self.lanes.points, tenant, deadline).await?;
         let (view, key, now_ms) = (Arc::clone(&point.view), key.to_owned(), point.now_ms);
-        look(place, deadline, move |_| view.get(tenant, &key, now_ms).map(Some)).await
+        blocking(&self.lanes.points, tenant, deadline, move || view.get(tenant, &key, now_ms)).await
     }
 
     /// A page of records. `begin` makes the empty page, as of a moment (Unix milliseconds) and with memory for what it may hold.
@@ -177,7 +176,7 @@ impl App {
         let (seen, tenant) = (Seen::of(&point), tenant.id);
         // Memory last: who waits for a place holds none.
         let place = place(&self.lanes.scans, tenant, deadline).await?;
-        let share = self.room(tenant).take(limits.memory, deadline).await?;
+        let share = self.memory(tenant).take(limits.memory, deadline).await?;
         let limits = ScanLimits {
             items: limits.items,
             rows: ROWS,
@@ -207,11 +206,7 @@ impl App {
         let (tenant, point) = self.point(caller, reading, deadline).await?;
         let seen = Seen::of(&point);
         let id = tenant.id;
-        let place = place(&self.lanes.scans, id, deadline).await?;
-        let counted = look(place, deadline, move |wanted| {
-            point.view.used_while(id, seen.now_ms, &|| wanted.is_wanted())
-        });
-        let used = counted.await?;
+        let used = blocking(&self.lanes.scans, id, deadline, move || point.view.used(id, seen.now_ms)).await?;
         let limits = tenant.config.limits.clone();
         let gauge = |used, provisioned| Gauge { used, provisioned };
         let usage = Usage {
@@ -223,8 +218,8 @@ impl App {
     }
 
     /// The member's memory, as this tenant sees it.
-    pub fn room(&self, tenant: TenantId) -> Room<'_> {
-        Room::new(&self.memory, tenant)
+    pub fn memory(&self, tenant: TenantId) -> Memory<'_> {
+        Memory::new(&self.memory, tenant)
     }
 
     /// Where to read, and whose. Every wait is boxed: a local read has none, and would carry the room for all of them.

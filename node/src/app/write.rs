@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     App,
-    blocking::{Lanes, look, place},
+    blocking::{Lanes, blocking},
     failure,
 };
 use crate::{
@@ -209,25 +209,22 @@ async fn quota_allows(lanes: &Lanes, view: Arc<View>, now_ms: u64, tenant: &Tena
         return Ok(());
     };
     let (id, key, charge) = (tenant.id, put.key.clone(), put.charge());
-    let place = place(&lanes.points, id, deadline).await?;
-    let looked = look(place, deadline, move |wanted| {
+    let look = blocking(&lanes.points, id, deadline, move || {
         let limits = &tenant.config.limits;
-        let Some(used) = view.used_while(id, now_ms, &|| wanted.is_wanted())? else {
-            return Ok(None);
-        };
+        let used = view.used(id, now_ms)?;
         let old = view.get(id, &key, now_ms)?.map(|record| record.charge(&key));
         if old.is_none() && used.keys >= limits.quota_keys {
-            return Ok(Some(Err(failure::key_quota(limits.quota_keys))));
+            return Ok(Err(failure::key_quota(limits.quota_keys)));
         }
         // Expired records give back their bytes before the state machine decides.
         let sweepable = view.next_expiry_ms().is_some_and(|next| next <= now_ms);
-        let needed = used.storage.saturating_sub(old.unwrap_or(0)).saturating_add(charge);
-        if needed > limits.quota_storage && needed > used.storage && !sweepable {
-            return Ok(Some(Err(failure::storage_quota(limits.quota_storage, used.storage, needed))));
+        let wanted = used.storage.saturating_sub(old.unwrap_or(0)).saturating_add(charge);
+        if wanted > limits.quota_storage && wanted > used.storage && !sweepable {
+            return Ok(Err(failure::storage_quota(limits.quota_storage, used.storage, wanted)));
         }
-        Ok(Some(Ok(())))
+        Ok(Ok(()))
     });
-    looked.await?
+    look.await?
 }
 
 fn written(response: Response) -> Result<Written, Failure> {

@@ -14,7 +14,7 @@ use kvfleet_api::{Code, Problem};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
-    app::{FREE_BYTES, Room, Share},
+    app::{FREE_BYTES, Memory, Share},
     problem::Failure,
 };
 
@@ -67,15 +67,15 @@ impl Upload {
     /// The failure that `too_large` gives, as soon as it is known that the body is longer than `limit`: from its `Content-Length` before a
     /// byte is read, else at the byte that is one too many. 408 when it does not come, 503 when the tenant's share of memory is used up and
     /// nothing of it comes back for a moment.
-    pub(super) async fn read(&mut self, limit: u64, room: Room<'_>, too_large: impl FnOnce() -> Failure) -> Result<Received, Failure> {
-        self.read_within(PATIENCE, limit, Some(room), too_large).await
+    pub(super) async fn read(&mut self, limit: u64, memory: Memory<'_>, too_large: impl FnOnce() -> Failure) -> Result<Received, Failure> {
+        self.read_within(PATIENCE, limit, Some(memory), too_large).await
     }
 
     async fn read_within(
         &mut self,
         patience: Patience,
         limit: u64,
-        room: Option<Room<'_>>,
+        memory: Option<Memory<'_>>,
         too_large: impl FnOnce() -> Failure,
     ) -> Result<Received, Failure> {
         let expected = self.body.size_hint();
@@ -88,7 +88,7 @@ impl Upload {
             if gathered.length() + data.len() as u64 > limit {
                 return Err(too_large());
             }
-            gathered.take(data, room).await?;
+            gathered.take(data, memory).await?;
         }
         Ok(gathered.whole())
     }
@@ -163,16 +163,16 @@ impl Gathered {
         (self.first.len() + self.all.len()) as u64
     }
 
-    async fn take(&mut self, data: Bytes, room: Option<Room<'_>>) -> Result<(), Failure> {
+    async fn take(&mut self, data: Bytes, memory: Option<Memory<'_>>) -> Result<(), Failure> {
         let length = self.length() + data.len() as u64;
         if self.length() == 0 {
-            self.hold(length, room).await?;
+            self.hold(length, memory).await?;
             self.first = data;
             return Ok(());
         }
         if length > self.all.capacity() as u64 {
             let capacity = self.next_capacity(length);
-            self.hold(capacity, room).await?;
+            self.hold(capacity, memory).await?;
             let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
             self.all.reserve_exact(capacity.saturating_sub(self.all.len()));
         }
@@ -189,9 +189,9 @@ impl Gathered {
     }
 
     /// Takes the memory before it is used.
-    async fn hold(&mut self, bytes: u64, room: Option<Room<'_>>) -> Result<(), Failure> {
-        match room {
-            Some(room) if bytes > FREE_BYTES => room.hold(&mut self.share, bytes).await,
+    async fn hold(&mut self, bytes: u64, memory: Option<Memory<'_>>) -> Result<(), Failure> {
+        match memory {
+            Some(memory) if bytes > FREE_BYTES => memory.hold(&mut self.share, bytes).await,
             _ => Ok(()),
         }
     }
@@ -274,11 +274,11 @@ mod tests {
     async fn a_large_body_holds_what_has_come_of_it_until_it_is_let_go() {
         const LENGTH: u64 = 100_000;
         let memory = Shares::new(4 * LENGTH);
-        let room = Room::new(&memory, TenantId(1));
+        let tenant = Memory::new(&memory, TenantId(1));
         let taken = || memory.held();
         let (sender, body) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
         let mut upload = upload(Body::from_stream(body));
-        let mut reading = Box::pin(upload.read(LENGTH, room, refuse));
+        let mut reading = Box::pin(upload.read(LENGTH, tenant, refuse));
         let mut came = 0;
         let mut most = 0;
         while came < LENGTH {
@@ -306,14 +306,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn slow_uploads_of_one_tenant_keep_no_other_out() {
         let memory = Shares::new(8 << 20);
-        let (busy, other) = (Room::new(&memory, TenantId(1)), Room::new(&memory, TenantId(2)));
+        let (busy, other) = (Memory::new(&memory, TenantId(1)), Memory::new(&memory, TenantId(2)));
         // As many as could fill the memory many times, if what they announce counted.
         let mut slow: Vec<_> = (0..128)
             .map(|_| {
                 let drip = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"x"))]).chain(futures::stream::pending());
                 let mut upload = upload(Body::from_stream(drip));
-                let room = busy;
-                Box::pin(async move { upload.read(1 << 20, room, refuse).await.map(drop) })
+                Box::pin(async move { upload.read(1 << 20, busy, refuse).await.map(drop) })
             })
             .collect();
         for slow in &mut slow {

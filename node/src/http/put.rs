@@ -33,9 +33,9 @@ pub(super) async fn put(call: &mut Call, tenant: String, in_path: Option<String>
     let tenant = call.port.app.admit(&caller, Need::Write, deadline).await?;
     check_sizes(&tenant, &key, &metadata)?;
     let limit = tenant.config.limits.max_value_size;
-    let room = call.port.app.room(tenant.id);
+    let memory = call.port.app.memory(tenant.id);
     // The share of a large body is held until the write is answered: as long as it waits for a leader or a disk, it is in memory.
-    let Received { value, share: _share } = call.upload.read(limit, room, || value_too_large(limit)).await?;
+    let Received { value, share: _share } = call.upload.read(limit, memory, || value_too_large(limit)).await?;
     declared.check(&value)?;
 
     let Declared { kind, content_type } = declared;

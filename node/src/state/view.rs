@@ -187,24 +187,12 @@ impl View {
     /// # Errors
     /// Those of the store.
     pub fn used(&self, tenant: TenantId, now_ms: u64) -> Result<Used, StoreError> {
-        let used = self.used_while(tenant, now_ms, &|| true)?;
-        Ok(used.unwrap_or_else(|| self.tables.usage.get(tenant).used()))
-    }
-
-    /// As [`View::used`]; none as soon as `is_wanted`, which is asked before each row, says that nobody waits any more.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn used_while(&self, tenant: TenantId, now_ms: u64, is_wanted: &dyn Fn() -> bool) -> Result<Option<Used>, StoreError> {
         let mut used = self.tables.usage.get(tenant).used();
         if self.tables.next_expiry_ms.is_some_and(|next| next <= now_ms) {
             for row in self
                 .reader
                 .range(Keyspace::Ttl, keys::ttl_after(self.tables.clock_ms), Direction::Ascending)
             {
-                if !is_wanted() {
-                    return Ok(None);
-                }
                 let (row, _) = row?;
                 let (expires, owner, _) = keys::parse_ttl(&row).ok_or_else(|| damaged(Keyspace::Ttl, "unknown key"))?;
                 if expires > now_ms {
@@ -213,7 +201,7 @@ impl View {
                 used.keys = used.keys.saturating_sub(u64::from(owner == tenant));
             }
         }
-        Ok(Some(used))
+        Ok(used)
     }
 
     /// When a sweep is due, Unix milliseconds; none while no record has an expiry. A moment that has passed means now. It may be too

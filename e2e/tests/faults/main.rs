@@ -14,4 +14,5 @@ mod ledger;
 mod nemesis;
 mod partition;
 mod power;
+mod strangers;
 mod verdict;

@@ -123,6 +123,11 @@ fn strangers_end_no_member_and_cost_no_write() {
         let addresses = [0, 1, 2].map(|number| fleet.network.address(number));
         let crowd = Crowd::gather(&addresses);
         load.more(OPERATIONS).await?;
+        for member in &fleet.members {
+            let said = member.said();
+            let lives = !said.contains("the process ends") && !said.contains("Too many open files");
+            ensure!(lives, "member {}: {said}", member.name);
+        }
         for address in addresses {
             for (port, _, _) in PORTS.into_iter().filter(|(name, ..)| *name != "peer") {
                 let shed = shed(address, port).await?;
@@ -131,11 +136,6 @@ fn strangers_end_no_member_and_cost_no_write() {
         }
         let came = crowd.disperse();
         load.stop().await?;
-        for member in &fleet.members {
-            let said = member.said();
-            let lives = !said.contains("the process ends") && !said.contains("Too many open files");
-            ensure!(lives, "member {}: {said}", member.name);
-        }
         let what = format!("seed {seed}: {came} strangers");
         verdict::judge(&mut fleet, &prefix, &recorder, &what).await;
         fleet.finish();

@@ -57,6 +57,8 @@ pub struct Shape {
     pub disks: Disks,
     /// More arguments for every member.
     pub arguments: Vec<String>,
+    /// How many files each may open; none: as many as the test itself.
+    pub descriptors: Option<u32>,
 }
 
 impl Shape {
@@ -66,6 +68,7 @@ impl Shape {
             members: 3,
             disks,
             arguments: Vec::new(),
+            descriptors: None,
         }
     }
 }
@@ -98,6 +101,7 @@ pub struct Fleet {
     http: reqwest::Client,
     program: PathBuf,
     arguments: Vec<String>,
+    descriptors: Option<u32>,
     directory: PathBuf,
     certificates: PathBuf,
     finished: bool,
@@ -130,6 +134,7 @@ impl Fleet {
             http: observe::client()?,
             program,
             arguments: shape.arguments,
+            descriptors: shape.descriptors,
             certificates: directory.join("certs"),
             directory,
             finished: false,
@@ -206,10 +211,10 @@ impl Fleet {
     pub fn start_member(&mut self, number: usize) -> Result<()> {
         let arguments = self.member_arguments(number);
         let net = self.network.path(number);
-        let program = self.program.clone();
+        let (program, descriptors) = (self.program.clone(), self.descriptors);
         let member = self.member(number);
         anyhow::ensure!(member.process.is_none(), "member {} runs already", member.name);
-        member.process = Some(Process::start(&program, &net, &arguments, &member.log)?);
+        member.process = Some(Process::start(&program, &net, descriptors, &arguments, &member.log)?);
         Ok(())
     }
 

@@ -19,16 +19,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` in the network namespace at `net`. Its output is added to the file `log`.
-    pub(super) fn start(program: &Path, net: &str, arguments: &[String], log: &Path) -> Result<Self> {
+    /// Starts `program` in the network namespace at `net`, with so many file descriptors if a number is given. Its output is added to the file `log`.
+    pub(super) fn start(program: &Path, net: &str, descriptors: Option<u32>, arguments: &[String], log: &Path) -> Result<Self> {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| log.display().to_string())?;
-        // `setpriv` and `nsenter` become the program: the process id stays. The first sees to it that it does not outlive the test, however that ends.
+        // `setpriv`, `nsenter` and `prlimit` become the program: the process id stays. The first sees to it that it does not outlive the test, however that ends.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "nsenter", &format!("--net={net}")]);
+        if let Some(count) = descriptors {
+            command.args(["prlimit", &format!("--nofile={count}:{count}")]);
+        }
         command.arg(program).args(arguments);
         for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("KVNODE_")) {
             command.env_remove(variable);

@@ -15,4 +15,5 @@ mod log_size;
 mod nemesis;
 mod partition;
 mod power;
+mod strangers;
 mod verdict;

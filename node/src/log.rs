@@ -60,4 +60,5 @@ pub use inspect::{Inspected, Inspection};
 pub use metrics::Metrics;
 pub use options::Options;
 pub use state::Done;
+pub use table::Size;
 pub use wal::Wal;

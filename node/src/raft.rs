@@ -66,6 +66,7 @@ use self::{
     freshness::Freshness,
     log_store::LogStore,
     network::Network,
+    retention::Retention,
     status::Leadership,
     types::{Member, Raft},
 };
@@ -96,6 +97,7 @@ struct Inner {
     views: Views,
     started: Instant,
     freshness: Arc<Freshness>,
+    retention: Arc<Retention>,
     reads: read::Queues,
     leadership: watch::Sender<Leadership>,
     status: watch::Sender<GroupStatus>,
@@ -159,7 +161,13 @@ impl Group {
         });
         let (machine, ended) = applying.map_err(|source| StartError::Apply { source })?;
         let freshness = Arc::new(Freshness::new());
-        let network = Network::new(transport.clone(), Arc::clone(&freshness), Arc::clone(&snapshots));
+        let retention = Arc::new(Retention::new(machine.persisted()));
+        let network = Network::new(
+            transport.clone(),
+            Arc::clone(&freshness),
+            Arc::clone(&retention),
+            Arc::clone(&snapshots),
+        );
         let started = Instant::now();
         let raft = Raft::new(settings.id, config, network, log, machine).await;
         let raft = raft.map_err(|fatal| StartError::Recover { reason: fatal.to_string() })?;
@@ -190,6 +198,7 @@ impl Group {
             views,
             started,
             freshness,
+            retention,
             reads,
         });
         inner.status.send_replace(inner.read_status());
@@ -202,7 +211,7 @@ impl Group {
             runtime::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).watch_fitness()).abort_handle(),
-            runtime::spawn(Arc::clone(&inner).keep_log_short(retention::Pace::NORMAL)).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).keep_log_short()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).compare_checkpoints()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).scrub_now_and_then()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).stop_when_damaged()).abort_handle(),

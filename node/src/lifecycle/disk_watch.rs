@@ -86,6 +86,7 @@ impl Seen {
                 self.free.store(space.free, Ordering::Relaxed);
                 let room = space.free.saturating_sub(reserve(self.reserve, space));
                 self.transport.rooms().set_own(room);
+                self.transport.rooms().set_volume(space.total);
             }
             Err(error) if answered => {
                 tracing::warn!(%error, directory = %self.directory.display(), "the file system does not say how much is free");

@@ -477,6 +477,7 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
                 bytes: counters.bytes,
                 entries: counters.entries,
             },
+            log_held_bytes: counters.held.bytes,
             purged_index: snapshots.purged_index.unwrap_or(0),
             durable_index: snapshots.durable_index.unwrap_or(0),
             replication_lag: snapshots.replication_lag.unwrap_or(0),

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::table::Size;
+
 /// Counters since the log was opened, and two facts about now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metrics {
@@ -18,6 +20,8 @@ pub struct Metrics {
     pub segments: u64,
     /// Segments in use now.
     pub segments_held: usize,
+    /// Entries that the log holds now.
+    pub held: Size,
     /// Segments taken into use that had to be zeroed while a group waited.
     pub segments_unprepared: u64,
     /// The slowest group, from the write to the end of its `fdatasync`.
@@ -81,7 +85,7 @@ impl Counters {
         self.entries.fetch_add(entries, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self, segments_held: usize) -> Metrics {
+    pub(super) fn read(&self, segments_held: usize, held: Size) -> Metrics {
         let began = self.group_began.load(Ordering::Relaxed).checked_sub(1);
         Metrics {
             groups: self.groups.load(Ordering::Relaxed),
@@ -90,6 +94,7 @@ impl Counters {
             entries: self.entries.load(Ordering::Relaxed),
             segments: self.segments.load(Ordering::Relaxed),
             segments_held,
+            held,
             segments_unprepared: self.segments_unprepared.load(Ordering::Relaxed),
             slowest_group: Duration::from_micros(self.slowest_group.load(Ordering::Relaxed)),
             group_under_way: began.map(|began| Duration::from_micros(self.now().saturating_sub(began))),

@@ -12,6 +12,8 @@ use super::entry::{Entry, LogId, Vote};
 
 /// Bytes before the body.
 pub(super) const HEAD: usize = 17;
+/// Bytes of an entry's record without its payload.
+pub(super) const ENTRY_HEAD: usize = HEAD + 24;
 /// `len` of a record with an empty body: group and kind.
 const LEAST: u32 = 9;
 /// The bit of the kind byte that closes a group.

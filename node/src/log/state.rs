@@ -12,7 +12,7 @@ use super::disk::File;
 use super::entry::{Entry, LogId, Vote};
 use super::metrics::Counters;
 use super::options::Options;
-use super::record::Salt;
+use super::record::{ENTRY_HEAD, Salt};
 use super::segment::Standing;
 use super::table::{Place, Table};
 
@@ -188,7 +188,8 @@ impl State {
             return Ok(());
         }
         for entry in &entries {
-            self.table.push(entry.id.index, Place::queued(self.epoch));
+            let length = u32::try_from(ENTRY_HEAD + entry.payload.len()).expect("larger payloads were refused");
+            self.table.push(entry.id.index, Place::queued(self.epoch, length));
             self.standing.last = Some(entry.id);
             self.cache_bytes += cost(entry);
             self.cache.push_back(entry.clone());

@@ -20,7 +20,7 @@ use super::repair;
 use super::segment::{self, DATA_AT, Header, Mark, Slot, Standing};
 use super::spares::{self, Spares};
 use super::state::{Done, Phase, Shared, Source, State};
-use super::table::{Place, Table};
+use super::table::{Place, Size, Table};
 use super::writer::{Active, Full, Writer};
 
 /// Neighbouring records are read together up to this many bytes.
@@ -232,6 +232,16 @@ impl Wal {
         self.inner.shared.lock().cached_from()
     }
 
+    /// What the log holds from `index` on.
+    pub fn size_from(&self, index: u64) -> Size {
+        self.inner.shared.lock().table.size_from(index)
+    }
+
+    /// The first index of the longest run up to the end of the log that is within `most`; the last entry is always in it.
+    pub fn first_within(&self, most: Size) -> u64 {
+        self.inner.shared.lock().table.first_within(most)
+    }
+
     /// The entries of `range` that the log holds, in order and without a gap: at least one (if any), then as many as fit into
     /// `max_bytes`. Recent ones come from memory, others from disk, so call it off the async threads.
     ///
@@ -308,8 +318,11 @@ impl Wal {
 
     /// The counters.
     pub fn metrics(&self) -> Metrics {
-        let segments_held = self.inner.shared.lock().segments.len();
-        self.inner.shared.counters.read(segments_held)
+        let (segments_held, held) = {
+            let state = self.inner.shared.lock();
+            (state.segments.len(), state.table.size_from(0))
+        };
+        self.inner.shared.counters.read(segments_held, held)
     }
 
     /// Writes what waits, flushes everything and ends the log's threads. Other handles see a closed log. Blocks.

@@ -63,6 +63,8 @@ pub struct MemberFigures {
     pub disk_room_bytes: u64,
     /// The write-ahead log.
     pub log: LogCounters,
+    /// Bytes of the entries that the log holds.
+    pub log_held_bytes: u64,
     /// The last log index that the log has dropped, 0 when none was.
     pub purged_index: u64,
     /// The last log index that the state machine has made durable since the start, 0 when none was.
@@ -115,6 +117,7 @@ impl Collector for MemberCollector {
                 bytes,
                 entries,
             },
+            log_held_bytes,
             purged_index,
             durable_index,
             replication_lag,
@@ -146,6 +149,11 @@ impl Collector for MemberCollector {
             ("raft_last_log_index", "The last log index on disk", last_log_index),
             ("raft_applied_index", "The last applied log index", applied_index),
             ("raft_purged_index", "The last log index that was dropped", purged_index),
+            (
+                "log_held_bytes",
+                "Bytes of the entries that the write-ahead log holds; its files have up to some segments more",
+                log_held_bytes,
+            ),
             (
                 "raft_durable_index",
                 "The last log index that the state machine was flushed at",

@@ -1,4 +1,4 @@
-//! How much room the members' disks have. In: what this member's own disk has above its reserve, and what frames of others tell of
+//! How much room the members' disks have. In: how large this member's own disk is and what it has above its reserve, and what frames of others tell of
 //! theirs. Out: the same, by member. Absent: the reserve (`lifecycle` knows it), and what is refused for want of room (`raft`).
 
 use std::{
@@ -19,6 +19,8 @@ const FRESH: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Rooms {
     own: AtomicU64,
+    /// The size of this member's own volume; 0 while it is not known.
+    volume: AtomicU64,
     /// Something here waits for space, whatever the file system says is free.
     blocked: AtomicBool,
     others: Mutex<BTreeMap<u64, (u64, Instant)>>,
@@ -28,6 +30,7 @@ impl Default for Rooms {
     fn default() -> Self {
         Rooms {
             own: AtomicU64::new(u64::MAX),
+            volume: AtomicU64::new(0),
             blocked: AtomicBool::new(false),
             others: Mutex::default(),
         }
@@ -38,6 +41,16 @@ impl Rooms {
     /// Tells what this member's disk has above its reserve, bytes. Until then it counts as boundless.
     pub fn set_own(&self, bytes: u64) {
         self.own.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Tells how large the file system of this member's data is, bytes.
+    pub fn set_volume(&self, bytes: u64) {
+        self.volume.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How large the file system of this member's data is, bytes; none until it was measured.
+    pub fn volume(&self) -> Option<u64> {
+        Some(self.volume.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// Tells whether a write of this member waits for space.

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     encoding,
     log_store::Durable,
+    retention::Persisted,
     snapshot::{self, Contents, Snapshot, SnapshotMeta},
     types::{self, Entry, LogId, Payload, StoredMembership, Types},
 };
@@ -46,6 +47,7 @@ pub(super) struct StateMachine {
     applied: Option<LogId>,
     membership: StoredMembership,
     durable: watch::Receiver<Durable>,
+    persisted: watch::Sender<u64>,
     views: Views,
     work: mpsc::UnboundedSender<Work>,
 }
@@ -92,6 +94,7 @@ pub(super) fn start<S: Store>(
             applied,
             membership,
             durable,
+            persisted: watch::Sender::new(0),
             views,
             work,
         },
@@ -197,6 +200,11 @@ fn decode(bytes: &Bytes) -> Result<Proposal, crate::state::DecodeError> {
 }
 
 impl StateMachine {
+    /// How far the rows are durable.
+    pub(super) fn persisted(&self) -> Persisted {
+        self.persisted.subscribe()
+    }
+
     async fn hand_over(&mut self, entries: Vec<Entry>, responders: Vec<Option<ApplyResponder<Types>>>) -> io::Result<()> {
         if let Some(last) = entries.last().map(|entry| entry.log_id.index) {
             let reached = |durable: &Durable| matches!(durable, Durable::Failed) || matches!(durable, Durable::Below(end) if last < *end);
@@ -259,7 +267,10 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { work: self.work.clone() }
+        Builder {
+            work: self.work.clone(),
+            persisted: self.persisted.clone(),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, contents: Contents) -> Result<(), io::Error> {
@@ -268,6 +279,8 @@ impl RaftStateMachine<Types> for StateMachine {
         installed.await.map_err(|_| ended())??;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
+        self.persisted
+            .send_replace(meta.last_log_id.map_or(0, |id| id.index.saturating_add(1)));
         tracing::info!(applied = ?meta.last_log_id, "a received snapshot is in use");
         Ok(())
     }
@@ -280,6 +293,7 @@ impl RaftStateMachine<Types> for StateMachine {
 /// Makes the log droppable: what it answers is durable here.
 pub(super) struct Builder {
     work: mpsc::UnboundedSender<Work>,
+    persisted: watch::Sender<u64>,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
@@ -289,6 +303,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let (done, persisted) = oneshot::channel();
         self.work.send(Work::Persist(done)).map_err(|_| ended())?;
         let view = persisted.await.map_err(|_| ended())??;
+        self.persisted
+            .send_replace(view.applied().map_or(0, |applied| applied.index.saturating_add(1)));
         let empty = Arc::clone(&view);
         Ok(snapshot::of(view)?.unwrap_or_else(|| Snapshot {
             meta: SnapshotMeta::default(),

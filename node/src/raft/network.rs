@@ -33,6 +33,7 @@ use tokio::time::Instant;
 use super::{
     encoding::{self, Answered, AppendCall, TransferAnswer, Unreadable},
     freshness::{Freshness, Heard},
+    retention::Retention,
     snapshot::{Contents, Office, Snapshot},
     types::{Member, Types, Vote},
 };
@@ -55,16 +56,18 @@ pub(super) struct Network {
     transport: Transport,
     streams: Arc<AtomicU64>,
     freshness: Arc<Freshness>,
+    retention: Arc<Retention>,
     /// The ticks heard, by follower; its clients share one.
     heard: Mutex<BTreeMap<u64, Heard>>,
     snapshots: Arc<Office>,
 }
 
 impl Network {
-    pub(super) fn new(transport: Transport, freshness: Arc<Freshness>, snapshots: Arc<Office>) -> Self {
+    pub(super) fn new(transport: Transport, freshness: Arc<Freshness>, retention: Arc<Retention>, snapshots: Arc<Office>) -> Self {
         Network {
             transport,
             freshness,
+            retention,
             heard: Mutex::default(),
             snapshots,
             streams: Arc::new(AtomicU64::new(1)),
@@ -81,6 +84,7 @@ impl Network {
             lane,
             streams: Arc::clone(&self.streams),
             freshness: Arc::clone(&self.freshness),
+            retention: Arc::clone(&self.retention),
             heard: Arc::clone(self.heard.lock().unwrap_or_else(PoisonError::into_inner).entry(target).or_default()),
             snapshots: Arc::clone(&self.snapshots),
         }
@@ -107,14 +111,20 @@ pub(super) struct Client {
     lane: Lane,
     streams: Arc<AtomicU64>,
     freshness: Arc<Freshness>,
+    retention: Arc<Retention>,
     heard: Heard,
     snapshots: Arc<Office>,
 }
 
 impl Client {
     fn append(&self, stream: Option<u64>, request: AppendEntriesRequest<Types>) -> Bytes {
-        let told = self.freshness.tell(&self.heard);
-        AppendCall { stream, told, request }.encode()
+        let call = AppendCall {
+            stream,
+            told: self.freshness.tell(&self.heard),
+            unneeded: self.retention.unneeded(),
+            request,
+        };
+        call.encode()
     }
 
     fn appended(&self, answer: Bytes) -> Result<StreamAppendResult<Types>, Error> {
@@ -241,6 +251,11 @@ impl RaftNetworkV2<Types> for Client {
     }
 }
 
+/// Why entries are not sent although they are there.
+#[derive(Debug, thiserror::Error)]
+#[error("the member lacks more of the log than is held for one member, and is sent a snapshot")]
+struct TooFarBehind;
+
 /// Appends under way to one follower: sent as openraft gives them, answered in order.
 struct Pipeline<'s, S> {
     client: &'s Client,
@@ -293,6 +308,14 @@ where
     }
 
     async fn send(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), Error> {
+        // openraft holds back the cut, which every other member has made, until this stream has ended.
+        if !self
+            .client
+            .retention
+            .may_send(request.prev_log_id.map_or(0, |previous| previous.index + 1))
+        {
+            return Err(RPCError::Unreachable(Unreachable::new(&TooFarBehind)));
+        }
         let body = self.client.append(Some(self.number), request);
         let bytes = body.len();
         let give_up = Instant::now() + APPEND_LIMIT;

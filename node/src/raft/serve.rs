@@ -74,8 +74,10 @@ impl Service for Served {
 async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -> Result<Option<Bytes>, Unreadable> {
     Ok(match method {
         Method::Append => {
-            let AppendCall { request, told, .. } = AppendCall::decode(body)?;
-            hear(inner, told);
+            let AppendCall {
+                request, told, unneeded, ..
+            } = AppendCall::decode(body)?;
+            hear(inner, told, unneeded);
             append_one(inner, request).await.map(|answered| answered.encode())
         }
         Method::Vote | Method::PreVote => {
@@ -158,7 +160,8 @@ fn answered(inner: &Inner, result: StreamAppendResult<Types>) -> Answered {
 }
 
 /// Also from a leader that has been replaced: what it says of its time is true.
-fn hear(inner: &Inner, told: Option<Told>) {
+fn hear(inner: &Inner, told: Option<Told>, unneeded: u64) {
+    inner.retention.hear(unneeded);
     if let Some(told) = told {
         inner.freshness.hear(told);
     }
@@ -180,9 +183,10 @@ async fn take_appends(inner: Arc<Inner>, mut requests: mpsc::Receiver<(Request, 
             Ok(AppendCall {
                 stream: Some(number),
                 told,
+                unneeded,
                 request,
             }) => {
-                hear(&inner, told);
+                hear(&inner, told, unneeded);
                 (number, request)
             }
             Ok(AppendCall { stream: None, .. }) => {

@@ -10,9 +10,6 @@ use crate::cluster_id::ClusterId;
 /// openraft wants two longest elections between two looks for a lost quorum, and less than this is nervous.
 const PROBE_MS: u64 = 1_200;
 
-/// The log keeps this many applied entries, so that a follower which was away for a moment needs no snapshot.
-pub(super) const ENTRIES_KEPT: u64 = 10_000;
-
 /// What one member of a group needs to know.
 #[derive(Clone, Debug)]
 pub struct GroupSettings {
@@ -67,9 +64,9 @@ impl GroupSettings {
             max_append_entries: Some(self.max_batch),
             api_batch_capacity: self.max_batch,
             api_batch_linger_ms: 0,
-            // `retention` decides when.
+            // `retention` decides when, and how much of the log goes then: by bytes, which openraft does not know.
             snapshot_policy: SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+            max_in_snapshot_log_to_keep: u64::MAX,
             purge_batch_size: 1,
             // A follower that restarts is found within a few heartbeats.
             backoff: "20ms 40ms ...160ms".to_owned(),

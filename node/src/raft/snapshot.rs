@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     encoding,
+    retention::Attended,
     types::{self, Committed, Member, StoredMembership},
 };
 use crate::{
@@ -46,7 +47,7 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 pub(super) type SnapshotMeta = openraft::storage::SnapshotMeta<Committed, u64, Member>;
 pub(super) type Snapshot = openraft::storage::Snapshot<Committed, u64, Member, Contents>;
 
-/// A member that does not get to the end of the log within this time after its snapshot is not waited for.
+/// A member that is not known to have its snapshot within this time after all of it was sent is not waited for.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(600);
 
 /// How far the log is cut, and what members were sent instead of it.
@@ -128,8 +129,8 @@ impl Place {
 }
 
 /// A member that is brought up to date.
-struct Attended {
-    member: u64,
+struct Attending {
+    attended: Attended,
     /// When all of the snapshot had been sent.
     sent: Option<Instant>,
 }
@@ -141,7 +142,7 @@ pub(super) struct Office {
     /// A transfer keeps old rows from being freed, so there is one at a time.
     sending: Semaphore,
     transfers: AtomicU64,
-    attended: Mutex<Option<Attended>>,
+    attended: Mutex<Option<Attending>>,
     /// Members that did not take one, and until when they are left alone: a whole state is not sent again at once.
     resting: Mutex<HashMap<u64, (Instant, Duration)>>,
     damage: watch::Sender<Option<String>>,
@@ -166,24 +167,24 @@ impl Office {
         }
     }
 
-    fn attend(&self, attended: Option<Attended>) {
+    fn attend(&self, attended: Option<Attending>) {
         *self.attended.lock().unwrap_or_else(PoisonError::into_inner) = attended;
     }
 
     /// A member that is being sent a snapshot, or was a moment ago.
-    pub(super) fn attended(&self) -> Option<u64> {
+    pub(super) fn attended(&self) -> Option<Attended> {
         let attended = self.attended.lock().unwrap_or_else(PoisonError::into_inner);
-        let attended = attended.as_ref()?;
-        let present = attended.sent.is_none_or(|sent| sent.elapsed() < CATCH_UP_LIMIT);
-        present.then_some(attended.member)
+        let Attending { attended, sent } = attended.as_ref()?;
+        let present = sent.is_none_or(|sent| sent.elapsed() < CATCH_UP_LIMIT);
+        present.then_some(*attended)
     }
 
-    /// A member that was sent one has what it needs of the log.
+    /// A member that was sent one has it.
     pub(super) fn has_caught_up(&self, member: u64) {
         let mut attended = self.attended.lock().unwrap_or_else(PoisonError::into_inner);
         if attended
             .as_ref()
-            .is_some_and(|known| known.member == member && known.sent.is_some())
+            .is_some_and(|known| known.attended.member == member && known.sent.is_some())
         {
             *attended = None;
         }
@@ -217,16 +218,9 @@ impl Office {
     }
 
     #[cfg(test)]
-    pub(super) fn pretend_to_send(&self, member: u64) {
-        self.attend(Some(Attended { member, sent: None }));
-    }
-
-    #[cfg(test)]
-    pub(super) fn pretend_to_have_sent(&self, member: u64) {
-        self.attend(Some(Attended {
-            member,
-            sent: Some(Instant::now()),
-        }));
+    pub(super) fn pretend_to_send(&self, member: u64, needs_from: u64) {
+        let attended = Attended { member, needs_from };
+        self.attend(Some(Attending { attended, sent: None }));
     }
 
     /// Whose state this is.

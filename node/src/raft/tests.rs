@@ -10,6 +10,7 @@ mod gate;
 mod losing;
 mod reading;
 mod refusing;
+mod retaining;
 #[cfg(tokio_unstable)]
 pub(super) mod simulation;
 mod snapshotting;

@@ -23,12 +23,19 @@ pub(in crate::raft) struct AppendCall {
     pub(in crate::raft) stream: Option<u64>,
     /// How far the group had come when this was made.
     pub(in crate::raft) told: Option<Told>,
+    /// The index below which no member needs an entry, as far as the sender knows (`retention`).
+    pub(in crate::raft) unneeded: u64,
     pub(in crate::raft) request: AppendEntriesRequest<Types>,
 }
 
 impl AppendCall {
     pub(in crate::raft) fn encode(&self) -> Bytes {
-        let AppendCall { stream, told, request } = self;
+        let AppendCall {
+            stream,
+            told,
+            unneeded,
+            request,
+        } = self;
         let AppendEntriesRequest {
             vote,
             prev_log_id,
@@ -45,6 +52,7 @@ impl AppendCall {
             bytes.put_u64(*index);
             bytes.put_u32(*age_us);
         }
+        bytes.put_u64(*unneeded);
         put_vote(&mut bytes, vote);
         put_last(&mut bytes, prev_log_id.as_ref());
         put_last(&mut bytes, leader_commit.as_ref());
@@ -67,6 +75,7 @@ impl AppendCall {
         } else {
             None
         };
+        let unneeded = bytes.try_get_u64()?;
         let vote = get_vote(&mut bytes)?;
         let prev_log_id = get_last(&mut bytes)?;
         let leader_commit = get_last(&mut bytes)?;
@@ -80,6 +89,7 @@ impl AppendCall {
         Ok(AppendCall {
             stream: streamed.then_some(number),
             told,
+            unneeded,
             request: AppendEntriesRequest {
                 vote,
                 prev_log_id,
@@ -463,6 +473,7 @@ mod tests {
                 index: 2,
                 age_us: 3,
             }),
+            unneeded: 8,
             request: AppendEntriesRequest {
                 vote: vote(4, 5, true),
                 prev_log_id: None,
@@ -473,12 +484,14 @@ mod tests {
         let mut golden = vec![0; 9];
         golden.push(1);
         golden.extend([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3]);
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 8]);
         golden.extend([0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 1]);
         golden.push(0);
         golden.extend([1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 6]);
         golden.extend([0; 4]);
         assert_eq!(call.encode(), golden);
-        assert_eq!(AppendCall::decode(call.encode()).unwrap().told, call.told);
+        let decoded = AppendCall::decode(call.encode()).unwrap();
+        assert_eq!((decoded.told, decoded.unneeded), (call.told, 8));
 
         let answer = Answered {
             tick: 7,

@@ -5,8 +5,11 @@ use kvfleet_api::admin::MemberAddress;
 
 use super::{Change, MembershipError, MembershipRefusal as Refusal, picture::Picture};
 
-/// A member that lacks at most this many entries is caught up: at full load that is what is on its way.
+/// A member that lacks at most this many entries is caught up: at full load that is what is on its way …
 pub(super) const CAUGHT_UP: u64 = 1_000;
+/// … and at most this many bytes of them: as many as one append carries. Should its vote be needed at once, every write waits for that long.
+/// Less would keep a member that is sent values of a MiB one after the other from ever being caught up.
+pub(super) const CAUGHT_UP_BYTES: u64 = 4 << 20;
 /// More voters make every write wait for more disks and add nothing that seven lack.
 const MOST_VOTERS: usize = 7;
 
@@ -160,28 +163,33 @@ pub(super) fn check_replaced(picture: &Picture, old: u64, new: u64) -> Result<()
     quorum(picture, &after, None)
 }
 
-/// Whether the member is heard and has what the group has.
+/// Whether the member is heard and has what the group has, by entries and by bytes. Nothing else decides who may get a vote.
 pub(super) fn caught_up(picture: &Picture, id: u64) -> Result<(), MembershipError> {
-    let lag = picture.lag(id);
+    let behind = picture.behind(id);
     if !picture.is_live(id) {
         return refuse(
             Refusal::NotCaughtUp,
             format!(
-                "{} is not heard (it lacks {lag} entries); see that it runs and that its peer address can be reached",
+                "{} is not heard (it lacks {behind}); see that it runs and that its peer address can be reached",
                 picture.called(id)
             ),
         );
     }
-    if lag > CAUGHT_UP {
+    if behind.snapshot || behind.entries > CAUGHT_UP || behind.bytes > CAUGHT_UP_BYTES {
         return refuse(
             Refusal::NotCaughtUp,
-            format!(
-                "{} lacks {lag} entries, and may vote when it lacks at most {CAUGHT_UP}; ask again later",
-                picture.called(id)
-            ),
+            format!("{} lacks {behind}, and {}; ask again later", picture.called(id), may_vote()),
         );
     }
     Ok(())
+}
+
+/// For a message: when a member that lacks something may vote.
+pub(super) fn may_vote() -> String {
+    format!(
+        "may vote when it lacks at most {CAUGHT_UP} entries and {} KiB",
+        CAUGHT_UP_BYTES >> 10
+    )
 }
 
 /// Whether a majority of the voters that would be is live.

@@ -1,7 +1,7 @@
 //! What a leader sees of its group, as the rules of membership need it. In: openraft's metrics. Out: members, and how far and how long ago
 //! each was heard. Absent: judging it (`check`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 use kvfleet_api::admin::{MemberAddress, MemberStanding, Role};
@@ -36,6 +36,31 @@ pub(super) struct Seen {
     pub(super) matched: Option<u64>,
     /// How long ago it answered.
     pub(super) heard: Option<Duration>,
+    /// Bytes of the entries that it lacks, as far as the leader has them.
+    pub(super) bytes: u64,
+    /// It lacks entries that the leader has dropped, so it is sent a snapshot first.
+    pub(super) lacks_dropped: bool,
+}
+
+/// What a member lacks of the leader's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Behind {
+    pub(super) entries: u64,
+    pub(super) bytes: u64,
+    pub(super) snapshot: bool,
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Behind { entries, bytes, snapshot } = self;
+        if *snapshot {
+            return write!(
+                formatter,
+                "{entries} entries, the first of which the leader has dropped, so it is sent the whole state"
+            );
+        }
+        write!(formatter, "{entries} entries of {} KiB", bytes.div_ceil(1 << 10))
+    }
 }
 
 impl Picture {
@@ -68,6 +93,16 @@ impl Picture {
         })
     }
 
+    /// What the member lacks; all that there is while nothing is known of it.
+    pub(super) fn behind(&self, id: u64) -> Behind {
+        let seen = self.others.get(&id).copied().unwrap_or_default();
+        Behind {
+            entries: self.lag(id),
+            bytes: seen.bytes,
+            snapshot: seen.lacks_dropped,
+        }
+    }
+
     /// For a message: `name (id)`.
     pub(super) fn called(&self, id: u64) -> String {
         match self.member(id) {
@@ -92,7 +127,7 @@ impl Group {
                 Role::Learner
             },
             lag: picture.as_ref().map(|picture| picture.lag(member.id)),
-            lag_bytes: None,
+            lag_bytes: picture.as_ref().map(|picture| picture.behind(member.id).bytes),
             caught_up: picture.as_ref().is_some_and(|picture| check::caught_up(picture, member.id).is_ok()),
             heard_ms: picture
                 .as_ref()
@@ -140,9 +175,14 @@ impl Inner {
         let matched = metrics.replication.as_ref()?;
         let heard = metrics.heartbeat.as_ref()?;
         let members = status::members(&metrics.membership_config);
+        let first_held = self.wal.purged().map_or(0, |purged| purged.index + 1);
         let others = members.iter().filter(|member| member.id != self.settings.id).map(|member| {
+            let matched = matched.get(&member.id).and_then(|at| at.as_ref()).map(|at| at.index);
+            let first_lacking = matched.map_or(0, |matched| matched + 1);
             let seen = Seen {
-                matched: matched.get(&member.id).and_then(|at| at.as_ref()).map(|at| at.index),
+                matched,
+                bytes: self.wal.size_from(first_lacking).bytes,
+                lacks_dropped: first_lacking < first_held,
                 heard: heard.get(&member.id).and_then(|at| at.as_ref()).map(|at| at.elapsed()),
             };
             (member.id, seen)

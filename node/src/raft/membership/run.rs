@@ -17,7 +17,8 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Attempt, Change, MembershipError, MembershipRefusal as Refusal,
-    check::{self, CAUGHT_UP, Verdict, refuse},
+    check::{self, Verdict, refuse},
+    picture::Behind,
 };
 use crate::{
     raft::{Group, Inner, TransferError, propose::until, status::Leadership, types::Member},
@@ -38,8 +39,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) enum Stage {
     /// A new learner is being made known.
     Adding,
-    /// It lacks this many entries.
-    CatchingUp { behind: u64 },
+    /// It lacks this.
+    CatchingUp { behind: Behind },
     /// The voters are being changed.
     Committing,
 }
@@ -68,7 +69,7 @@ impl Running {
         let stage = match *self.stage.borrow() {
             Stage::Adding => "the new member is being added".to_owned(),
             Stage::CatchingUp { behind } => {
-                format!("the new member lacks {behind} entries, and may vote when it lacks at most {CAUGHT_UP}")
+                format!("the new member lacks {behind}, and {}", check::may_vote())
             }
             Stage::Committing => "the voters are being changed".to_owned(),
         };
@@ -99,7 +100,7 @@ impl Group {
             Change::Remove { id } => (ChangeKind::Remove, *id, None),
             Change::Replace { old, new } => (ChangeKind::Replace, new.id, Some(*old)),
         };
-        let (stage, entries_behind) = match *running.stage.borrow() {
+        let (stage, behind) = match *running.stage.borrow() {
             Stage::Adding => (ChangeStage::Adding, None),
             Stage::CatchingUp { behind } => (ChangeStage::CatchingUp, Some(behind)),
             Stage::Committing => (ChangeStage::Committing, None),
@@ -111,8 +112,8 @@ impl Group {
             replaces,
             since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             stage,
-            entries_behind,
-            bytes_behind: None,
+            entries_behind: behind.map(|behind| behind.entries),
+            bytes_behind: behind.map(|behind| behind.bytes),
         })
     }
 }
@@ -290,7 +291,9 @@ impl Inner {
                 // The loss of leadership ends the change.
                 return std::future::pending().await;
             };
-            running.stage.send_replace(Stage::CatchingUp { behind: picture.lag(new) });
+            running.stage.send_replace(Stage::CatchingUp {
+                behind: picture.behind(new),
+            });
             let refused = match check::check_replaced(&picture, old, new) {
                 // Once more, now that it would be: this time everybody is asked.
                 Ok(()) => match self.fresh_picture().await.map(|picture| check::check_replaced(&picture, old, new)) {

@@ -4,11 +4,12 @@ use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Attended, Contents, Office, Snapshot};
+use super::{Attending, Contents, Office, Snapshot};
 use crate::{
     peer::{CallError, Lane, Method, PeerAddress, Pending, Transport},
     raft::{
         encoding::{SnapshotAnswer, SnapshotCall, SnapshotStep, Unreadable},
+        retention::Attended,
         types::Vote,
     },
     runtime,
@@ -68,7 +69,10 @@ impl Office {
         let began = Instant::now();
         let attention = Attention {
             office: self,
-            member: peer.id,
+            attended: Attended {
+                member: peer.id,
+                needs_from: applied.map_or(0, |applied| applied.index + 1),
+            },
         };
         attention.begin();
         let frames = Frames::new(view, self.origin)?;
@@ -113,20 +117,20 @@ impl Office {
 /// The log is kept for whoever is sent a snapshot. Dropped before all was sent, it is not.
 struct Attention<'s> {
     office: &'s Office,
-    member: u64,
+    attended: Attended,
 }
 
 impl Attention<'_> {
     fn begin(&self) {
-        self.office.attend(Some(Attended {
-            member: self.member,
+        self.office.attend(Some(Attending {
+            attended: self.attended,
             sent: None,
         }));
     }
 
     fn has_sent(self) {
-        self.office.attend(Some(Attended {
-            member: self.member,
+        self.office.attend(Some(Attending {
+            attended: self.attended,
             sent: Some(Instant::now()),
         }));
         std::mem::forget(self);

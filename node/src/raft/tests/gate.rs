@@ -3,9 +3,13 @@
 use std::{
     io,
     sync::{Arc, Condvar, Mutex},
+    time::Duration,
 };
 
 use crate::log::{Directory, Disk, File};
+
+/// How long a flush of a slow disk takes: less than a leader waits for an append.
+const SLOW: Duration = Duration::from_millis(1_500);
 
 /// What writes and flushes do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +18,8 @@ pub(super) enum Mood {
     /// They return when the mood has changed.
     Hangs,
     Full,
+    /// Flushes take [`SLOW`].
+    Slow,
     /// Flushes report an error.
     Fails,
 }
@@ -47,6 +53,10 @@ impl Gate {
     fn flush(&self) -> io::Result<()> {
         match self.pass() {
             Mood::Fails => Err(io::Error::other("input/output error")),
+            Mood::Slow => {
+                std::thread::sleep(SLOW);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

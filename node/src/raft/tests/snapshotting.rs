@@ -13,14 +13,14 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 
 use super::fleet::{Fleet, open_rows, put, soon};
 use crate::{
-    raft::{Change, Group, retention::Pace},
+    raft::{Change, Group},
     state::{Response, TenantId},
     storage::{Keyspace, Store as _, Write, keys},
 };
 
 /// Makes the state durable and drops the whole log behind it, as time and load do.
 async fn purge(group: &Group) -> u64 {
-    group.inner.cut_log().await.unwrap();
+    group.inner.flush().await.unwrap();
     let upto = group.inner.raft.metrics().borrow_watched().snapshot.unwrap().index;
     group.inner.raft.trigger().purge_log(upto).await.unwrap();
     group
@@ -280,59 +280,4 @@ async fn a_state_machine_that_was_lost_is_refused() {
     std::fs::remove_dir_all(fleet.home(0).join("sm")).unwrap();
     let error = fleet.try_start(0).await.unwrap_err().to_string();
     assert!(error.contains("replace this member"), "{error}");
-}
-
-/// covers row 62
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scheduled_cut_keeps_the_last_entries() {
-    let mut fleet = Fleet::formed(1).await;
-    let group = fleet.group(0).clone();
-    let writers = (0..64).map(|at| {
-        let group = group.clone();
-        tokio::spawn(async move {
-            for n in 0..180 {
-                group.propose(put(&format!("{at}/{n}"), "v"), soon()).await.unwrap();
-            }
-        })
-    });
-    futures::future::join_all(writers).await.into_iter().for_each(Result::unwrap);
-    let schedule = tokio::spawn(Arc::clone(&group.inner).keep_log_short(Pace::QUICK));
-    // Its clock starts with it, so there has to be something new.
-    group.propose(put("one", "more"), soon()).await.unwrap();
-    let waiting = group.inner.raft.wait(Some(super::fleet::LIMIT));
-    let cut = waiting.metrics(|now| now.purged.is_some(), "cut").await.unwrap();
-    fleet.until(0, "counted", |group| group.snapshots().made >= 1).await;
-    schedule.abort();
-    let (purged, durable) = (cut.purged.unwrap().index, cut.snapshot.unwrap().index);
-    assert_eq!(durable - purged, 10_000, "a follower that was away for a moment needs no snapshot");
-    drop(group);
-    let written = (0..64).flat_map(|at| (0..180).map(move |n| (format!("{at}/{n}"), "v".to_owned())));
-    let written: BTreeMap<_, _> = written.collect();
-    fleet.stop(0).await;
-    fleet.start(0).await;
-    fleet.until(0, "ready", |group| group.is_ready()).await;
-    fleet.assert_holds(&written).await;
-}
-
-/// Under a steady load a member that is sent a snapshot would otherwise find the entries after it gone, again and again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_is_left_alone_for_whoever_is_sent_a_snapshot() {
-    let fleet = Fleet::formed(1).await;
-    let group = fleet.group(0).clone();
-    let office = &group.inner.snapshots;
-    let schedule = tokio::spawn(Arc::clone(&group.inner).keep_log_short(Pace::QUICK));
-    office.pretend_to_send(0x1002);
-    let held = group.snapshots().made;
-    for n in 0..20 {
-        fleet.put(0, &format!("k{n}"), "v").await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(group.snapshots().made <= held + 1, "one may have begun before");
-    office.pretend_to_have_sent(0x1002);
-    let limit = soon();
-    while group.snapshots().made <= held + 1 {
-        assert!(tokio::time::Instant::now() < limit, "nobody needs the log any more");
-        fleet.put(0, "k", "v").await;
-    }
-    schedule.abort();
 }

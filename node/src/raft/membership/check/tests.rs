@@ -26,6 +26,7 @@ fn group(voters: &[u64], learners: &[u64]) -> Picture {
     let seen = Seen {
         matched: Some(5_000),
         heard: Some(Duration::from_millis(40)),
+        ..Seen::default()
     };
     Picture {
         own: 1,
@@ -46,6 +47,7 @@ fn silence(picture: &mut Picture, id: u64) {
         Seen {
             matched: Some(5_000),
             heard: Some(ALIVE + Duration::from_millis(1)),
+            ..Seen::default()
         },
     );
 }
@@ -101,17 +103,44 @@ fn a_learner_votes_when_it_is_caught_up() {
 
     let heard = Some(Duration::ZERO);
     for (matched, lacks) in [(Some(3_999), "1001 entries"), (None, "5001 entries")] {
-        group.others.insert(4, Seen { matched, heard });
+        let seen = Seen {
+            matched,
+            heard,
+            ..Seen::default()
+        };
+        group.others.insert(4, seen);
         refused(check(&group, &promote), Refusal::NotCaughtUp, &["m4 (4)", lacks]);
     }
-    group.others.insert(
-        4,
-        Seen {
-            matched: Some(4_000),
-            heard,
-        },
-    );
+    let just = Seen {
+        matched: Some(4_000),
+        heard,
+        bytes: CAUGHT_UP_BYTES,
+        lacks_dropped: false,
+    };
+    group.others.insert(4, just);
     assert_eq!(check(&group, &promote), Ok(Verdict::Go));
+    for (seen, words) in [
+        (
+            Seen {
+                bytes: CAUGHT_UP_BYTES + 1,
+                ..just
+            },
+            ["1000 entries of 4097 KiB", "1000 entries and 4096 KiB"],
+        ),
+        (
+            Seen {
+                matched: Some(4_999),
+                lacks_dropped: true,
+                ..just
+            },
+            ["1 entries", "the whole state"],
+        ),
+    ] {
+        group.others.insert(4, seen);
+        refused(check(&group, &promote), Refusal::NotCaughtUp, &words);
+        let replace = check_replaced(&group, 3, 4).map(|()| Verdict::Go);
+        refused(replace, Refusal::NotCaughtUp, &words);
+    }
     silence(&mut group, 4);
     refused(check(&group, &promote), Refusal::NotCaughtUp, &["not heard"]);
 }

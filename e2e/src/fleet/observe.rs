@@ -40,6 +40,8 @@ pub struct Standing {
     pub last_log_index: u64,
     /// The last applied log index.
     pub applied_index: u64,
+    /// How often it has sent its whole state to another member.
+    pub snapshots_sent: u64,
 }
 
 /// An HTTP client to be completed with timeouts. The data port speaks plain HTTP; rustls still wants a provider.
@@ -77,6 +79,7 @@ impl Fleet {
             quarantined: figure("kvfleet_quarantined") == 1,
             last_log_index: figure("kvfleet_raft_last_log_index"),
             applied_index: figure("kvfleet_raft_applied_index"),
+            snapshots_sent: figure("kvfleet_snapshots_sent_total"),
         })
     }
 

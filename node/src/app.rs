@@ -8,6 +8,7 @@
 mod access;
 mod failure;
 mod read;
+mod room;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 pub(crate) mod tests;
@@ -34,12 +35,17 @@ use crate::{
 pub struct App {
     group: Group,
     views: Views,
+    room: Arc<room::Room>,
 }
 
 impl App {
     /// Serves the tenants of this group.
     pub fn new(group: Group, views: Views) -> Self {
-        App { group, views }
+        App {
+            group,
+            views,
+            room: Arc::default(),
+        }
     }
 
     /// What this member has applied last.

@@ -7,6 +7,7 @@
 
 mod damage;
 mod membership;
+mod memory;
 mod network;
 mod observe;
 mod process;
@@ -28,6 +29,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 pub use damage::Damage;
 use kvfleet_client::data::Client;
+pub use memory::Memory;
 pub use network::Network;
 pub use observe::{Consistency, Standing};
 pub use process::Process;
@@ -57,6 +59,10 @@ pub struct Shape {
     pub disks: Disks,
     /// More arguments for every member.
     pub arguments: Vec<String>,
+    /// How much memory each member may have, bytes; none = all of the machine's.
+    pub memory: Option<u64>,
+    /// More tenants than [`TENANT`]: items of the file of `--tenants`.
+    pub tenants: String,
 }
 
 impl Shape {
@@ -66,6 +72,8 @@ impl Shape {
             members: 3,
             disks,
             arguments: Vec::new(),
+            memory: None,
+            tenants: String::new(),
         }
     }
 }
@@ -81,6 +89,8 @@ pub struct Member {
     process: Option<Process>,
     /// Its own file system.
     pub volume: Option<Volume>,
+    /// The limit of its memory.
+    pub memory: Option<Memory>,
     log: PathBuf,
 }
 
@@ -135,8 +145,11 @@ impl Fleet {
             finished: false,
         };
         fleet.make_certificates()?;
-        std::fs::write(fleet.directory.join("tenants.yaml"), format!("tenants:\n- name: {TENANT}\n"))?;
+        let tenants = format!("tenants:\n- name: {TENANT}\n{}", shape.tenants);
+        std::fs::write(fleet.directory.join("tenants.yaml"), tenants)?;
         for number in 0..shape.members {
+            let group = format!("{name}-{}", member_name(number));
+            let memory = shape.memory.map(|bytes| Memory::new(&group, bytes)).transpose()?;
             let name = member_name(number);
             let volume = match shape.disks {
                 Disks::Shared => None,
@@ -150,25 +163,31 @@ impl Fleet {
                 log: fleet.directory.join(format!("{name}.log")),
                 name,
                 volume,
+                memory,
                 process: None,
             });
         }
         for number in 0..shape.members {
             fleet.start_member(number)?;
         }
-        let token = fleet.directory.join("tokens").join(format!("{TENANT}.token"));
-        let begun = Instant::now();
-        while fleet.token.is_empty() {
-            anyhow::ensure!(
-                begun.elapsed() < PATIENCE,
-                "no group has formed within {PATIENCE:?}: see {}",
-                fleet.logs()
-            );
-            fleet.token = std::fs::read_to_string(&token).unwrap_or_default().trim().to_owned();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        fleet.token = fleet.token_of(TENANT).await?;
         fleet.all_ready().await?;
         Ok(fleet)
+    }
+
+    /// The token of a tenant, when the group has formed and taken it.
+    async fn token_of(&self, tenant: &str) -> Result<String> {
+        let path = self.directory.join("tokens").join(format!("{tenant}.token"));
+        let begun = Instant::now();
+        loop {
+            let token = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+            if !token.is_empty() {
+                return Ok(token);
+            }
+            let logs = self.logs();
+            anyhow::ensure!(begun.elapsed() < PATIENCE, "no group has formed within {PATIENCE:?}: see {logs}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The test has passed: everything goes, the logs too.
@@ -209,7 +228,8 @@ impl Fleet {
         let program = self.program.clone();
         let member = self.member(number);
         anyhow::ensure!(member.process.is_none(), "member {} runs already", member.name);
-        member.process = Some(Process::start(&program, &net, &arguments, &member.log)?);
+        let door = member.memory.as_ref().map(Memory::door);
+        member.process = Some(Process::start(&program, &net, &arguments, &member.log, door.as_deref())?);
         Ok(())
     }
 
@@ -276,6 +296,16 @@ impl Fleet {
     pub fn client(&self, number: usize, timeout: Duration) -> Result<Client> {
         let http = observe::builder()?.timeout(timeout).pool_max_idle_per_host(1).build()?;
         Ok(Client::with_http(&self.endpoint(number), &self.token, http)?)
+    }
+
+    /// The same for another tenant of the shape.
+    ///
+    /// # Errors
+    /// When it cannot be made, or the group has not taken the tenant.
+    pub async fn client_of(&self, tenant: &str, number: usize, timeout: Duration) -> Result<Client> {
+        let http = observe::builder()?.timeout(timeout).pool_max_idle_per_host(1).build()?;
+        let endpoint = format!("http://{}/api/v1/tenants/{tenant}", self.data_port(number));
+        Ok(Client::with_http(&endpoint, &self.token_of(tenant).await?, http)?)
     }
 }
 

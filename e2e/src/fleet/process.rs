@@ -19,8 +19,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` in the network namespace at `net`. Its output is added to the file `log`.
-    pub(super) fn start(program: &Path, net: &str, arguments: &[String], log: &Path) -> Result<Self> {
+    /// Starts `program` in the network namespace at `net`, and in the control group whose processes are written to `group`. Its output is added
+    /// to the file `log`.
+    pub(super) fn start(program: &Path, net: &str, arguments: &[String], log: &Path, group: Option<&Path>) -> Result<Self> {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -28,7 +29,12 @@ impl Process {
             .with_context(|| log.display().to_string())?;
         // `setpriv` and `nsenter` become the program: the process id stays. The first sees to it that it does not outlive the test, however that ends.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "nsenter", &format!("--net={net}")]);
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(group) = group {
+            // So does the shell, once its own id is written.
+            command.args(["sh", "-c", r#"echo $$ > "$0" && exec "$@""#]).arg(group);
+        }
+        command.args(["nsenter", &format!("--net={net}")]);
         command.arg(program).args(arguments);
         for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("KVNODE_")) {
             command.env_remove(variable);

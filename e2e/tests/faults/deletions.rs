@@ -42,7 +42,7 @@ struct Doomed {
 #[test]
 fn a_tenant_of_values_of_a_megabyte_is_deleted_beside_another() {
     delete(Doomed {
-        rows: if judged() { 1_000 } else { 160 },
+        rows: if judged() { 1_000 } else { 144 },
         bytes: MIB,
         memory: memory(),
     });
@@ -51,7 +51,7 @@ fn a_tenant_of_values_of_a_megabyte_is_deleted_beside_another() {
 #[test]
 fn a_tenant_of_values_of_four_megabytes_is_deleted_beside_another() {
     delete(Doomed {
-        rows: if judged() { 1_001 } else { 40 },
+        rows: if judged() { 1_001 } else { 36 },
         bytes: 4 * MIB,
         memory: memory(),
     });

@@ -385,7 +385,7 @@ fn counting_in_steps_leaves_no_trace_of_batches_or_restarts() {
     }
 }
 
-/// covers finding 20: what others have left behind does not keep a tenant's own expired records from making room.
+/// What others have left behind does not keep a tenant's own expired records from making room.
 #[test]
 fn a_tenants_own_expired_records_are_found_behind_those_of_others() {
     let mut shard = Shard::with(TenantLimits {

@@ -96,8 +96,9 @@ fn delete(doomed: Doomed) {
         admin
             .delete_tenant(fleet.admin_port(leader), "doomed", "standalone", DeleteMode::Delete)
             .await?;
-        // Each step is an entry beside those of the writers; nothing else counts them for an observer.
-        let steps = doomed.rows * doomed.bytes.min(STEP) / STEP;
+        // Each step is an entry beside those of the writers; nothing else counts them for an observer. Each writer may have had one in the log
+        // that it did not know of.
+        let steps = (doomed.rows * doomed.bytes.min(STEP) / STEP).saturating_sub(WRITERS as u64);
         loop {
             no_member_has_ended(&mut fleet)?;
             let now = fleet.standing(leader).await.map_or(0, |standing| standing.last_log_index);
@@ -110,6 +111,7 @@ fn delete(doomed: Doomed) {
         }
         writers.more(200, &mut fleet).await?;
         let (slowest, kept) = writers.stop().await?;
+        quiet(&fleet, leader).await?;
         let peaks = fleet.members.iter().map(|member| member.memory.as_ref().context("a limit")?.peak());
         let peaks = peaks.collect::<Result<Vec<_>>>()?;
         println!(
@@ -134,6 +136,21 @@ fn delete(doomed: Doomed) {
         fleet.finish();
         Ok(())
     });
+}
+
+/// Waits until the log has not grown for a second: then every step has been made.
+async fn quiet(fleet: &Fleet, member: usize) -> Result<()> {
+    let begun = Instant::now();
+    let (mut last, mut since) = (0, Instant::now());
+    while since.elapsed() < Duration::from_secs(1) {
+        ensure!(begun.elapsed() < PATIENCE, "the log still grows {PATIENCE:?} after the last write");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = fleet.standing(member).await.map_or(0, |standing| standing.last_log_index);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(())
 }
 
 fn no_member_has_ended(fleet: &mut Fleet) -> Result<()> {

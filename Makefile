@@ -66,9 +66,9 @@ FAULTS := cargo test --locked -p kvfleet-e2e --test faults -- --nocapture --test
 faults: ## the proof with real processes, a few rounds of each fault (about 2 min)
 	cargo build --locked --quiet -p kvfleet-node --bin kvnode
 	$(FAULTS)
-test-faults: ## the whole proof with real processes: 100 histories, 100 frozen leaders, 50 failovers of each kind, 200 power cuts, 200 damaged files, 10,000 MiB over one key
+test-faults: ## the whole proof with real processes: 100 histories, 100 frozen leaders, 50 failovers of each kind, 200 power cuts, 200 damaged files, 10,000 MiB over one key, tenants of 1 and 4 GiB deleted
 	cargo build --locked --quiet --release -p kvfleet-node --bin kvnode
-	KVNODE_BIN=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/kvnode KVFLEET_HISTORIES=100 KVFLEET_PARTITION_SECONDS=30 KVFLEET_FREEZES=100 KVFLEET_GAPS=50 KVFLEET_CUTS=200 KVFLEET_CORRUPTIONS=200 KVFLEET_OVERWRITES=10000 KVFLEET_AWAY_SECONDS=60 $(FAULTS)
+	KVNODE_BIN=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/kvnode KVFLEET_HISTORIES=100 KVFLEET_PARTITION_SECONDS=30 KVFLEET_FREEZES=100 KVFLEET_GAPS=50 KVFLEET_CUTS=200 KVFLEET_CORRUPTIONS=200 KVFLEET_OVERWRITES=10000 KVFLEET_AWAY_SECONDS=60 KVFLEET_DELETIONS=1 $(FAULTS)
 
 # tokio's scheduling can be seeded under this cfg alone, so the simulation has a build of its own.
 .PHONY: test-simulation

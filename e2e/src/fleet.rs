@@ -7,6 +7,7 @@
 
 mod damage;
 mod membership;
+mod memory;
 mod network;
 mod observe;
 mod process;
@@ -28,6 +29,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 pub use damage::Damage;
 use kvfleet_client::data::Client;
+pub use memory::Memory;
 pub use network::Network;
 pub use observe::{Consistency, Standing};
 pub use process::Process;
@@ -59,6 +61,10 @@ pub struct Shape {
     pub arguments: Vec<String>,
     /// How many files each may open; none: as many as the test itself.
     pub descriptors: Option<u32>,
+    /// How much memory each member may have, bytes; none = all of the machine's.
+    pub memory: Option<u64>,
+    /// More tenants than [`TENANT`]: items of the file of `--tenants`.
+    pub tenants: String,
 }
 
 impl Shape {
@@ -69,6 +75,8 @@ impl Shape {
             disks,
             arguments: Vec::new(),
             descriptors: None,
+            memory: None,
+            tenants: String::new(),
         }
     }
 }
@@ -84,6 +92,8 @@ pub struct Member {
     process: Option<Process>,
     /// Its own file system.
     pub volume: Option<Volume>,
+    /// The limit of its memory.
+    pub memory: Option<Memory>,
     log: PathBuf,
 }
 
@@ -140,8 +150,11 @@ impl Fleet {
             finished: false,
         };
         fleet.make_certificates()?;
-        std::fs::write(fleet.directory.join("tenants.yaml"), format!("tenants:\n- name: {TENANT}\n"))?;
+        let tenants = format!("tenants:\n- name: {TENANT}\n{}", shape.tenants);
+        std::fs::write(fleet.directory.join("tenants.yaml"), tenants)?;
         for number in 0..shape.members {
+            let group = format!("{name}-{}", member_name(number));
+            let memory = shape.memory.map(|bytes| Memory::new(&group, bytes)).transpose()?;
             let name = member_name(number);
             let volume = match shape.disks {
                 Disks::Shared => None,
@@ -155,25 +168,31 @@ impl Fleet {
                 log: fleet.directory.join(format!("{name}.log")),
                 name,
                 volume,
+                memory,
                 process: None,
             });
         }
         for number in 0..shape.members {
             fleet.start_member(number)?;
         }
-        let token = fleet.directory.join("tokens").join(format!("{TENANT}.token"));
-        let begun = Instant::now();
-        while fleet.token.is_empty() {
-            anyhow::ensure!(
-                begun.elapsed() < PATIENCE,
-                "no group has formed within {PATIENCE:?}: see {}",
-                fleet.logs()
-            );
-            fleet.token = std::fs::read_to_string(&token).unwrap_or_default().trim().to_owned();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        fleet.token = fleet.token_of(TENANT).await?;
         fleet.all_ready().await?;
         Ok(fleet)
+    }
+
+    /// The token of a tenant, when the group has formed and taken it.
+    async fn token_of(&self, tenant: &str) -> Result<String> {
+        let path = self.directory.join("tokens").join(format!("{tenant}.token"));
+        let begun = Instant::now();
+        loop {
+            let token = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+            if !token.is_empty() {
+                return Ok(token);
+            }
+            let logs = self.logs();
+            anyhow::ensure!(begun.elapsed() < PATIENCE, "no group has formed within {PATIENCE:?}: see {logs}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The test has passed: everything goes, the logs too.
@@ -214,7 +233,12 @@ impl Fleet {
         let (program, descriptors) = (self.program.clone(), self.descriptors);
         let member = self.member(number);
         anyhow::ensure!(member.process.is_none(), "member {} runs already", member.name);
-        member.process = Some(Process::start(&program, &net, descriptors, &arguments, &member.log)?);
+        let door = member.memory.as_ref().map(Memory::door);
+        let bounds = process::Bounds {
+            descriptors,
+            group: door.as_deref(),
+        };
+        member.process = Some(Process::start(&program, &net, &bounds, &arguments, &member.log)?);
         Ok(())
     }
 
@@ -281,6 +305,16 @@ impl Fleet {
     pub fn client(&self, number: usize, timeout: Duration) -> Result<Client> {
         let http = observe::builder()?.timeout(timeout).pool_max_idle_per_host(1).build()?;
         Ok(Client::with_http(&self.endpoint(number), &self.token, http)?)
+    }
+
+    /// The same for another tenant of the shape.
+    ///
+    /// # Errors
+    /// When it cannot be made, or the group has not taken the tenant.
+    pub async fn client_of(&self, tenant: &str, number: usize, timeout: Duration) -> Result<Client> {
+        let http = observe::builder()?.timeout(timeout).pool_max_idle_per_host(1).build()?;
+        let endpoint = format!("http://{}/api/v1/tenants/{tenant}", self.data_port(number));
+        Ok(Client::with_http(&endpoint, &self.token_of(tenant).await?, http)?)
     }
 }
 

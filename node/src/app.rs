@@ -10,6 +10,7 @@ mod blocking;
 mod failure;
 mod memory;
 mod read;
+mod room;
 mod shares;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -43,6 +44,7 @@ pub struct App {
     /// For large bodies and answers of all tenants together.
     memory: Arc<Shares>,
     lanes: Arc<Lanes>,
+    room: Arc<room::Room>,
 }
 
 impl App {
@@ -53,6 +55,7 @@ impl App {
             views,
             memory: memory::whole(),
             lanes: Arc::new(Lanes::new()),
+            room: Arc::default(),
         }
     }
 

@@ -154,7 +154,7 @@ impl Group {
         };
         let snapshots = Arc::new(snapshot::Office::new(origin, snapshot::Place::of(&machine), damage.clone()));
         let log = LogStore::new(wal.clone());
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress::new(machine.calls()));
         let applying = apply::start(machine, log.durable_end(), Arc::clone(&progress), {
             let snapshots = Arc::clone(&snapshots);
             move |reason| snapshots.found_damage(reason)
@@ -302,7 +302,7 @@ impl Group {
         }
     }
 
-    /// What has waited longest for this member's disk, if anything waits: a group of the log, or a batch of the state machine.
+    /// What has waited longest for this member's disk, if anything waits: one call of the log, or of the state machine.
     pub fn stall(&self) -> Option<Stall> {
         self.inner.stall()
     }

@@ -28,13 +28,13 @@ mod view;
 use bytes::Bytes;
 
 pub use codec::DecodeError;
-pub use command::{Command, Condition, Kind, Proposal, PutMode, TenantId, Ttl};
+pub use command::{Bound, Command, Condition, Kind, Proposal, PutMode, TenantId, Ttl};
 pub use digest::{Checkpoint, Digest};
 pub use machine::Machine;
 pub use record::Record;
 pub use response::{Refusal, Response};
 pub use tenant::Tenant;
-pub use view::{Collect, Ended, ScanLimits, ScanRange, Stopped, View, Views};
+pub use view::{Collect, Ended, Expired, ScanLimits, ScanRange, Stopped, View, Views};
 
 /// Where in the log something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

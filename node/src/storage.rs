@@ -4,6 +4,7 @@
 //! means (only [`keys`] knows the shape of the keys, and `state` the values), and any way to read the newest rows while a batch is
 //! being written: fjall 3.1 shows parts of it then, so a reader is opened between batches and lives on unchanged.
 
+mod calls;
 mod damage;
 mod fjall_store;
 mod generations;
@@ -18,6 +19,8 @@ use bytes::Bytes;
 
 use crate::descriptors;
 
+pub(crate) use calls::Counted;
+pub use calls::{Call, Calls};
 pub use fjall_store::{FjallStore, MEMTABLE_BYTES};
 pub use generations::FjallStores;
 pub use space::{Space, space};
@@ -154,6 +157,10 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// [`StoreError::Persist`]: what is on disk is unknown; stop serving and recover.
     fn persist(&mut self) -> Result<(), StoreError>;
+
+    /// Its owner counts its calls here. A store whose writes may wait for its own threads, with their rows on disk, says so with
+    /// [`Calls::until`].
+    fn counted_by(&mut self, _calls: &Arc<Calls>) {}
 
     /// Lets go of the files and opens them again: after a full disk an engine may take nothing more until then. Readers that were handed
     /// out go on working, and hold the files until they are dropped.

@@ -16,7 +16,7 @@ use kvfleet_api::{
 use kvfleet_node::{
     dump_log::{self, DumpError},
     log::{Done, Entry, LogId, OpenError, Options, Vote, Wal},
-    state::{Command, Condition, Kind, Proposal, PutMode, TenantId, Ttl},
+    state::{Bound, Command, Condition, Kind, Proposal, PutMode, TenantId, Ttl},
 };
 
 fn wait(request: impl FnOnce(Done)) {
@@ -71,8 +71,8 @@ fn commands() -> Vec<Command> {
             key: "text".to_owned(),
             condition: Condition::Present,
         },
-        Command::Sweep { limit: 1_000 },
-        Command::Reap { limit: 500 },
+        Command::Sweep { limit: Bound::STEP },
+        Command::Reap { limit: Bound::STEP },
         Command::ReleaseTenant {
             name: name(),
             uid: "u-1".to_owned(),

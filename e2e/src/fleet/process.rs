@@ -18,9 +18,17 @@ pub struct Process {
     child: Child,
 }
 
+/// What a process may use at most.
+pub(super) struct Bounds<'a> {
+    /// How many files it may open; none: as many as the test itself.
+    pub(super) descriptors: Option<u32>,
+    /// The control group that it is in: the file that takes the ids of its processes.
+    pub(super) group: Option<&'a Path>,
+}
+
 impl Process {
-    /// Starts `program` in the network namespace at `net`, with so many file descriptors if a number is given. Its output is added to the file `log`.
-    pub(super) fn start(program: &Path, net: &str, descriptors: Option<u32>, arguments: &[String], log: &Path) -> Result<Self> {
+    /// Starts `program` in the network namespace at `net`, within these bounds. Its output is added to the file `log`.
+    pub(super) fn start(program: &Path, net: &str, bounds: &Bounds<'_>, arguments: &[String], log: &Path) -> Result<Self> {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -28,8 +36,13 @@ impl Process {
             .with_context(|| log.display().to_string())?;
         // `setpriv`, `nsenter` and `prlimit` become the program: the process id stays. The first sees to it that it does not outlive the test, however that ends.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "nsenter", &format!("--net={net}")]);
-        if let Some(count) = descriptors {
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(group) = bounds.group {
+            // So does the shell, once its own id is written.
+            command.args(["sh", "-c", r#"echo $$ > "$0" && exec "$@""#]).arg(group);
+        }
+        command.args(["nsenter", &format!("--net={net}")]);
+        if let Some(count) = bounds.descriptors {
             command.args(["prlimit", &format!("--nofile={count}:{count}")]);
         }
         command.arg(program).args(arguments);

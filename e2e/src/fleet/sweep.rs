@@ -2,17 +2,23 @@
 
 use std::path::Path;
 
-use super::tool;
+use super::{memory, tool};
 
 /// Every fleet's names begin so, followed by the process id of the test in hexadecimal and a dash.
 pub(super) const PREFIX: &str = "kvf";
 
-/// Network namespaces and volumes whose test is gone.
+/// Network namespaces, control groups and volumes whose test is gone.
 pub(super) fn sweep(folder: &Path) {
     for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if is_orphan(&name) {
             tool::attempt("ip", &["netns", "delete", &name]);
+        }
+    }
+    for entry in std::fs::read_dir(memory::root()).into_iter().flatten().flatten() {
+        if is_orphan(&entry.file_name().to_string_lossy()) {
+            // This fails while a process of it is still ending; then the next test does it.
+            let _ = std::fs::remove_dir(entry.path());
         }
     }
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -92,6 +92,20 @@ pub(super) fn key_quota(limit: u64) -> Failure {
     )
 }
 
+/// A tenant at its quota may have expired records, and they have not been found or swept within the bounds of one request.
+pub(super) fn not_swept() -> Failure {
+    problem(
+        Code::Overloaded,
+        "the tenant is at its quota, and so many records have expired at once that its own have not been found among them yet; try again",
+    )
+}
+
+/// What failed before the write itself was proposed, or after it was refused.
+pub(super) fn untouched(Failure(mut problem): Failure) -> Failure {
+    problem.outcome = Some(Outcome::NotApplied);
+    Failure(problem)
+}
+
 /// The state machine's word on a record.
 pub(super) fn refusal(refusal: Refusal) -> Failure {
     match refusal {
@@ -105,7 +119,7 @@ pub(super) fn refusal(refusal: Refusal) -> Failure {
         Refusal::ValueTooLarge { limit } => value_too_large(limit),
         Refusal::MetadataTooLarge { limit } => metadata_too_large(limit),
         Refusal::StorageQuotaExceeded { limit, used, wanted, .. } => storage_quota(limit, used, wanted),
-        Refusal::KeyCountExceeded { limit } => key_quota(limit),
+        Refusal::KeyCountExceeded { limit, .. } => key_quota(limit),
         Refusal::TtlAboveMaximum { limit_ms } => limited(
             Code::InvalidTtl,
             limit_ms,

@@ -13,17 +13,16 @@ use super::{
     App,
     blocking::{Lanes, blocking},
     failure,
+    room::Swept,
 };
 use crate::{
     problem::Failure,
     state::{Command, Condition, Kind, PutMode, Refusal, Response, Tenant, TenantId, Ttl, View},
 };
 
-/// How many expired records one sweep removes: as many as the leader's own sweeps, few enough that no batch is held up.
-const SWEEP: u32 = 1_000;
-
-/// How often a write is proposed again after a sweep. Each sweep gives back bytes, or the next proposal is the last.
-const SWEEPS: u32 = 8;
+/// How often a write is proposed that its tenant's quota has no room for. Between two of them the tenant's expired records are swept until
+/// there should be room; more than one is needed only when others take it first. Each logs the value again.
+const ATTEMPTS: u32 = 4;
 
 /// A record to be written.
 #[derive(Clone, Debug)]
@@ -128,16 +127,33 @@ impl App {
     /// Every refusal of the state machine as its problem; that the shard did not answer in time, with the outcome.
     pub async fn put(&self, tenant: &Arc<Tenant>, put: Put, deadline: Instant) -> Result<Written, Failure> {
         self.check_quota(tenant, &put, deadline).await?;
-        for _ in 0..SWEEPS {
-            match self.propose(put.clone().command(tenant.id), deadline).await? {
-                // Bytes of expired records are in the way. The leader sweeps too, but later than this caller wants its answer.
-                Response::Refused(Refusal::StorageQuotaExceeded { expired_waiting: true, .. }) => {
-                    self.propose(Command::Sweep { limit: SWEEP }, deadline).await?;
-                }
-                response => return written(response),
+        for _ in 0..ATTEMPTS {
+            let response = self.propose(put.clone().command(tenant.id), deadline).await?;
+            // Expired records are in the way. The leader sweeps them too, but later than this caller wants its answer.
+            let (Response::Refused(Refusal::StorageQuotaExceeded { expired_waiting: true, .. })
+            | Response::Refused(Refusal::KeyCountExceeded { expired_waiting: true, .. })) = response
+            else {
+                return written(response);
+            };
+            // Out of the hot path's future, which is large enough.
+            match Box::pin(self.make_room(tenant, &put, deadline)).await? {
+                Swept::Some => {}
+                // The room that there is was made by others, so it is tried; but the answer is the last.
+                Swept::NoneLeft => return written(self.propose(put.command(tenant.id), deadline).await?),
+                Swept::NotFound => break,
             }
         }
-        written(self.propose(put.command(tenant.id), deadline).await?)
+        Err(failure::untouched(failure::not_swept()))
+    }
+
+    /// Has the tenant's own expired records swept until there should be room for the write, or none is left.
+    async fn make_room(&self, tenant: &Tenant, put: &Put, deadline: Instant) -> Result<Swept, Failure> {
+        loop {
+            let swept = self.sweep_tenant(tenant.id, deadline).await.map_err(failure::untouched)?;
+            if swept != Swept::Some || !may_be_over(&self.views.latest(), tenant, put) {
+                return Ok(swept);
+            }
+        }
     }
 
     /// Deletes one record, if it is there.
@@ -175,7 +191,7 @@ impl App {
         spread.map_err(|error| failure::not_everywhere(revision, error))
     }
 
-    async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, Failure> {
+    pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, Failure> {
         self.group.propose(command, deadline).await.map_err(failure::proposal)
     }
 
@@ -188,41 +204,58 @@ impl App {
             return Ok(());
         }
         let now_ms = latest.stamp_ms();
-        if quota_allows(&self.lanes, latest, now_ms, tenant, put, deadline).await.is_ok() {
+        if let Ok(Quota::Allows) = quota_allows(&self.lanes, latest, now_ms, tenant, put, deadline).await {
             return Ok(());
         }
         let point = self.group.read_barrier(deadline).await.map_err(failure::read)?;
-        quota_allows(&self.lanes, point.view, point.now_ms, tenant, put, deadline).await
+        match quota_allows(&self.lanes, point.view, point.now_ms, tenant, put, deadline).await? {
+            Quota::Allows => Ok(()),
+            // Before the value is logged: the state machine would refuse it now.
+            Quota::AllowsWhenSwept => match Box::pin(self.make_room(tenant, put, deadline)).await? {
+                Swept::Some | Swept::NoneLeft => Ok(()),
+                Swept::NotFound => Err(failure::untouched(failure::not_swept())),
+            },
+        }
     }
 }
 
-/// From memory, as of the view's own stamp. A store that cannot be read is met again by whoever must read it.
+/// From memory, as far as it is counted there.
 fn may_be_over(view: &View, tenant: &Tenant, put: &Put) -> bool {
     let limits = &tenant.config.limits;
-    view.used(tenant.id, view.stamp_ms())
-        .is_ok_and(|used| used.keys >= limits.quota_keys || used.storage.saturating_add(put.charge()) > limits.quota_storage)
+    let used = view.counted(tenant.id);
+    used.keys >= limits.quota_keys || used.storage.saturating_add(put.charge()) > limits.quota_storage
+}
+
+/// What is to be said of a write that is not refused.
+enum Quota {
+    Allows,
+    /// The tenant has, or may have, expired records whose bytes or keys are in the way.
+    AllowsWhenSwept,
 }
 
 /// What the state machine would say of the quotas in this view.
-async fn quota_allows(lanes: &Lanes, view: Arc<View>, now_ms: u64, tenant: &Tenant, put: &Put, deadline: Instant) -> Result<(), Failure> {
+async fn quota_allows(lanes: &Lanes, view: Arc<View>, now_ms: u64, tenant: &Tenant, put: &Put, deadline: Instant) -> Result<Quota, Failure> {
     let Some(tenant) = view.tenant(&tenant.name).filter(|now| now.id == tenant.id) else {
-        return Ok(());
+        return Ok(Quota::Allows);
     };
     let (id, key, charge) = (tenant.id, put.key.clone(), put.charge());
     let look = blocking(&lanes.points, id, deadline, move || {
         let limits = &tenant.config.limits;
-        let used = view.used(id, now_ms)?;
+        let usage = view.usage(id, now_ms)?;
+        let used = usage.used;
         let old = view.get(id, &key, now_ms)?.map(|record| record.charge(&key));
-        if old.is_none() && used.keys >= limits.quota_keys {
-            return Ok(Err(failure::key_quota(limits.quota_keys)));
-        }
-        // Expired records give back their bytes before the state machine decides.
-        let sweepable = view.next_expiry_ms().is_some_and(|next| next <= now_ms);
+        let too_many = old.is_none() && used.keys >= limits.quota_keys;
         let wanted = used.storage.saturating_sub(old.unwrap_or(0)).saturating_add(charge);
-        if wanted > limits.quota_storage && wanted > used.storage && !sweepable {
-            return Ok(Err(failure::storage_quota(limits.quota_storage, used.storage, wanted)));
-        }
-        Ok(Ok(()))
+        let too_much = wanted > limits.quota_storage && wanted > used.storage;
+        Ok(if too_many && usage.whole {
+            Err(failure::key_quota(limits.quota_keys))
+        } else if too_much && usage.whole && !usage.expired {
+            Err(failure::storage_quota(limits.quota_storage, used.storage, wanted))
+        } else if too_many || too_much {
+            Ok(Quota::AllowsWhenSwept)
+        } else {
+            Ok(Quota::Allows)
+        })
     });
     look.await?
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kvfleet_api::{admin::Settings, tenant::TenantConfig};
 use serde::Serialize;
 
-use crate::state::{Command, Condition, Kind, PutMode, TenantId, Ttl};
+use crate::state::{Bound, Command, Condition, Kind, PutMode, TenantId, Ttl};
 
 /// A command.
 #[derive(Serialize)]
@@ -34,10 +34,17 @@ pub(super) enum Readable {
         condition: ReadableCondition,
     },
     Sweep {
-        limit: u32,
+        rows: u32,
+        bytes: u64,
     },
     Reap {
-        limit: u32,
+        rows: u32,
+        bytes: u64,
+    },
+    SweepTenant {
+        tenant: u32,
+        keys: Vec<String>,
+        bytes: u64,
     },
     PutTenant {
         name: String,
@@ -154,8 +161,17 @@ impl Readable {
                 key,
                 condition: condition.into(),
             },
-            Command::Sweep { limit } => Readable::Sweep { limit },
-            Command::Reap { limit } => Readable::Reap { limit },
+            Command::Sweep {
+                limit: Bound { rows, bytes },
+            } => Readable::Sweep { rows, bytes },
+            Command::Reap {
+                limit: Bound { rows, bytes },
+            } => Readable::Reap { rows, bytes },
+            Command::SweepTenant {
+                tenant: TenantId(tenant),
+                keys,
+                bytes,
+            } => Readable::SweepTenant { tenant, keys, bytes },
             Command::PutTenant { name, config } => Readable::PutTenant {
                 name,
                 config: Box::new(config),

@@ -26,9 +26,9 @@ pub struct Metrics {
     pub segments_unprepared: u64,
     /// The slowest group, from the write to the end of its `fdatasync`.
     pub slowest_group: Duration,
-    /// How long the group being written (or an idle flush) has been under way; `None` between groups. A disk that hangs shows here;
-    /// waiting for disk space does not count.
-    pub group_under_way: Option<Duration>,
+    /// How long the call to a file that the writer is in has been under way; `None` between groups. A disk that hangs shows here;
+    /// waiting for disk space does not count, nor does a group whose calls all return.
+    pub call_under_way: Option<Duration>,
     /// Whether the log waits for disk space: it acknowledges nothing until there is some, then goes on by itself.
     pub waiting_for_space: bool,
 }
@@ -38,6 +38,8 @@ pub(super) struct Counters {
     opened: Instant,
     /// Microseconds after `opened` at which the group under way began, plus one; 0 for none.
     group_began: AtomicU64,
+    /// The same of the call under way.
+    call_began: AtomicU64,
     slowest_group: AtomicU64,
     pub(super) groups: AtomicU64,
     pub(super) fsyncs: AtomicU64,
@@ -53,6 +55,7 @@ impl Counters {
         Self {
             opened: Instant::now(),
             group_began: AtomicU64::new(0),
+            call_began: AtomicU64::new(0),
             slowest_group: AtomicU64::new(0),
             groups: AtomicU64::new(0),
             fsyncs: AtomicU64::new(0),
@@ -69,15 +72,24 @@ impl Counters {
     }
 
     pub(super) fn group_begins(&self) {
-        self.group_began.store(self.now() + 1, Ordering::Relaxed);
+        let now = self.now() + 1;
+        self.group_began.store(now, Ordering::Relaxed);
+        self.call_began.store(now, Ordering::Relaxed);
+    }
+
+    /// A call within a group has returned.
+    pub(super) fn call_ends(&self) {
+        self.call_began.store(self.now() + 1, Ordering::Relaxed);
     }
 
     /// Nothing is asked of the disk from here on: a flush has ended, or there is no space.
     pub(super) fn disk_rests(&self) {
         self.group_began.store(0, Ordering::Relaxed);
+        self.call_began.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn group_ends(&self, bytes: u64, entries: u64) {
+        self.call_began.store(0, Ordering::Relaxed);
         let began = self.group_began.swap(0, Ordering::Relaxed).saturating_sub(1);
         self.slowest_group.fetch_max(self.now().saturating_sub(began), Ordering::Relaxed);
         self.groups.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +98,7 @@ impl Counters {
     }
 
     pub(super) fn read(&self, segments_held: usize, held: Size) -> Metrics {
-        let began = self.group_began.load(Ordering::Relaxed).checked_sub(1);
+        let began = self.call_began.load(Ordering::Relaxed).checked_sub(1);
         Metrics {
             groups: self.groups.load(Ordering::Relaxed),
             fsyncs: self.fsyncs.load(Ordering::Relaxed),
@@ -97,7 +109,7 @@ impl Counters {
             held,
             segments_unprepared: self.segments_unprepared.load(Ordering::Relaxed),
             slowest_group: Duration::from_micros(self.slowest_group.load(Ordering::Relaxed)),
-            group_under_way: began.map(|began| Duration::from_micros(self.now().saturating_sub(began))),
+            call_under_way: began.map(|began| Duration::from_micros(self.now().saturating_sub(began))),
             waiting_for_space: self.waiting_for_space.load(Ordering::Relaxed),
         }
     }

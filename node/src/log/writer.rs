@@ -365,6 +365,7 @@ impl Writer {
     fn flush_active(&mut self) -> Result<(), Stop> {
         self.shared.counters.fsyncs.fetch_add(1, Ordering::Relaxed);
         self.active.file.flush().map_err(Stop::Fatal)?;
+        self.shared.counters.call_ends();
         self.unflushed = false;
         Ok(())
     }
@@ -417,6 +418,7 @@ impl Writer {
             committed: self.standing.committed,
         };
         spare.become_segment(self.disk.as_ref(), &header, &mark).map_err(Stop::Fatal)?;
+        self.shared.counters.call_ends();
         // From here on the old segment must not pass for the last one. Its flush also covers its last mark.
         self.write_mark(&Mark { sealed: true, ..mark })?;
         self.flush_active()?;
@@ -470,6 +472,7 @@ impl Writer {
         loop {
             match operation(self) {
                 Ok(value) => {
+                    self.shared.counters.call_ends();
                     if full(&self.shared, false) {
                         tracing::info!("the write-ahead log goes on");
                     }

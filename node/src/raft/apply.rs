@@ -10,6 +10,9 @@
 
 mod progress;
 mod space;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests;
 
 use std::{io, sync::Arc};
 

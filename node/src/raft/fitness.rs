@@ -2,7 +2,7 @@
 //! what the others tell of theirs, the clocks. Out: leadership in better hands, and what `propose` takes meanwhile. Absent: the end of a
 //! process whose disk hangs (`lifecycle`).
 //!
-//! - A disk that keeps a group of the log or a batch of the state machine waiting for [`SLOW`]: another member leads. Heartbeats do not need
+//! - A disk that keeps one call of the log or of the state machine waiting for [`SLOW`]: another member leads. Much work is no slow disk. Heartbeats do not need
 //!   the disk, so a leader whose disk hangs would otherwise lead for good.
 //! - No room above the reserve here, while a quorum has some: another member leads. No quorum with room: commands that add data are
 //!   refused, the others go on.
@@ -69,7 +69,7 @@ impl std::fmt::Display for Stall {
 impl Inner {
     /// The longest that something has waited for this member's disk, if anything does.
     pub(super) fn stall(&self) -> Option<Stall> {
-        let log = self.wal.metrics().group_under_way.map(|since| Stall { waiting: "the log", since });
+        let log = self.wal.metrics().call_under_way.map(|since| Stall { waiting: "the log", since });
         let apply = self.progress.under_way().map(|since| Stall {
             waiting: "the state machine",
             since,
@@ -214,6 +214,7 @@ fn grows(command: &Command, view: &View) -> bool {
         Command::PutTenant { name, .. } => view.tenant(name).is_none(),
         Command::Delete { .. }
         | Command::Sweep { .. }
+        | Command::SweepTenant { .. }
         | Command::Reap { .. }
         | Command::ReleaseTenant { .. }
         | Command::DeleteTenant { .. }

@@ -43,6 +43,7 @@ pub(super) fn apply(draft: &mut Draft, now_ms: u64, command: Command) -> Result<
         }
         Command::Delete { tenant, key, condition } => delete::delete(draft, now_ms, tenant, &key, condition)?,
         Command::Sweep { limit } => Ok(expiry::sweep(draft, now_ms, limit)?),
+        Command::SweepTenant { tenant, keys, bytes } => Ok(expiry::sweep_tenant(draft, now_ms, tenant, keys, bytes)?),
         Command::Reap { limit } => Ok(expiry::reap(draft, limit)?),
         Command::PutTenant { name, config } => tenants::put(draft, now_ms, name, config),
         Command::ReleaseTenant { name, uid } => tenants::release(draft, &name, &uid),

@@ -63,6 +63,26 @@ pub enum PutMode {
     Upsert,
 }
 
+/// How much one entry may remove. All members wait while it is applied, and so does every write behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// At most so many rows …
+    pub rows: u32,
+    /// … and no further one when rows of so many bytes have been read: the last one may exceed it.
+    pub bytes: u64,
+}
+
+impl Bound {
+    /// Of the steps in which background work is done: some 10 ms of work, and at most 2 MiB and one record in memory.
+    pub const STEP: Bound = Bound { rows: 500, bytes: 2 << 20 };
+
+    /// So many rows, and the usual bytes.
+    #[cfg(test)]
+    pub(crate) const fn rows(rows: u32) -> Bound {
+        Bound { rows, ..Bound::STEP }
+    }
+}
+
 /// What a log entry asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -96,15 +116,15 @@ pub enum Command {
         /// What must hold before.
         condition: Condition,
     },
-    /// Delete records that are expired at the stamp, earliest first, at most this many. Proposed by the leader.
+    /// Delete records that are expired at the stamp, earliest first. Proposed by the leader.
     Sweep {
         /// At most.
-        limit: u32,
+        limit: Bound,
     },
-    /// Delete rows of deleted tenants, at most this many. Proposed by the leader.
+    /// Delete rows of deleted tenants, those of the oldest first. Proposed by the leader.
     Reap {
         /// At most.
-        limit: u32,
+        limit: Bound,
     },
     /// Create a tenant or replace its configuration.
     PutTenant {
@@ -137,5 +157,15 @@ pub enum Command {
         member: u64,
         /// From when on the token is worth nothing, Unix milliseconds.
         expires_at_ms: u64,
+    },
+    /// Delete those of these records of a tenant that are expired at the stamp, in this order: a write that its quota has no room for
+    /// does not wait until the records of others have been swept. The proposer has looked for them, so that no member does it in apply.
+    SweepTenant {
+        /// Whose.
+        tenant: TenantId,
+        /// Which; at most [`Bound::STEP`]'s rows.
+        keys: Vec<String>,
+        /// No further one when rows of this many bytes have been read.
+        bytes: u64,
     },
 }

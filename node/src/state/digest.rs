@@ -11,7 +11,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128, xxh3_128_with_seed};
 
 use super::{
-    DecodeError, Record,
+    DecodeError,
     codec::{Decoder, Encoder},
     tables::Tables,
 };
@@ -96,10 +96,10 @@ fn hash(keyspace: Keyspace, key: &[u8], value: &[u8]) -> u128 {
     xxh3_128_with_seed(value, xxh3_64_with_seed(key, place))
 }
 
-/// What a record counts.
-pub(super) fn replace_record(digest: &mut Digest, key: &[u8], old: Option<&Record>, new: Option<&Bytes>) {
+/// What a record's row counts.
+pub(super) fn replace_record(digest: &mut Digest, key: &[u8], old: Option<&Bytes>, new: Option<&Bytes>) {
     if let Some(old) = old {
-        digest.take_off(Keyspace::Records, key, &old.encode());
+        digest.take_off(Keyspace::Records, key, old);
     }
     if let Some(new) = new {
         digest.add(Keyspace::Records, key, new);

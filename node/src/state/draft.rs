@@ -3,50 +3,126 @@
 //! If anything fails half way the draft is dropped, and rows and tables are as before. The rules that tie rows to one another (a record
 //! to its row in `ttl`, both to the counters) are kept here, so that a command cannot break them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
-    Applied, Record, Tenant, TenantId, digest,
+    Applied, Bound, Record, Tenant, TenantId, digest,
     overlay::Overlay,
     tables::{self, Tables, damaged},
     usage::Usage,
 };
 use crate::storage::{Keyspace, Reader, StoreError, Write, keys};
 
+/// How many expired rows one entry counts. The rest is left to the next entries: when a million records expire at once, no entry may
+/// keep every member, and every write behind it, for the second that counting them takes.
+pub(super) const COUNTED_PER_ENTRY: usize = 64;
+/// How far ahead of the clock the next expiry is looked for, milliseconds: so often is looked, at most, and so wide is what is looked at.
+const LOOK_AHEAD_MS: u64 = 1_000;
+/// A batch ends with the entry that has made it read or write this many rows …
+pub(super) const BATCH_ROWS: usize = 4_096;
+/// … or this many bytes of them: what a batch costs and holds in memory depends on these, and not on how many entries it has.
+pub(super) const BATCH_BYTES: u64 = 16 << 20;
+
 /// Work in progress.
 pub(super) struct Draft {
     pub(super) tables: Tables,
     pub(super) rows: Overlay,
     charged: BTreeSet<TenantId>,
+    /// Whether the rows before this batch say that expired ones are left uncounted.
+    was_counting: bool,
+    /// Rows that were read or written so far, and their bytes.
+    touched: (usize, u64),
+}
+
+/// A record, and the row that it was read from: the digest counts that row's own bytes.
+pub(super) struct Stored {
+    row: Bytes,
+    record: Record,
+}
+
+impl Stored {
+    fn decode(row: Bytes) -> Result<Self, StoreError> {
+        let record = Record::decode(&row).map_err(|error| damaged(Keyspace::Records, error))?;
+        Ok(Stored { row, record })
+    }
+
+    /// How long its row is.
+    pub(super) fn bytes(&self) -> u64 {
+        self.row.len() as u64
+    }
+}
+
+impl Deref for Stored {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.record
+    }
+}
+
+/// What [`Draft::reap`] has done.
+pub(super) struct Reaped {
+    pub(super) rows: u32,
+    pub(super) bytes: u64,
+    /// Where the next row may be; none when there is none.
+    pub(super) next: Option<Vec<u8>>,
 }
 
 impl Draft {
     pub(super) fn new(tables: Tables, base: Arc<dyn Reader>) -> Self {
         Draft {
+            was_counting: tables.counting(),
             tables,
             rows: Overlay::new(base),
             charged: BTreeSet::new(),
+            touched: (0, 0),
         }
     }
 
-    /// Moves the clock to the stamp, never back, and counts what expired on the way. Answers the moment that is in force.
+    /// Whether the batch has done enough for one write to the store.
+    pub(super) fn is_large(&self) -> bool {
+        let (rows, bytes) = self.touched;
+        rows >= BATCH_ROWS || bytes >= BATCH_BYTES
+    }
+
+    pub(super) fn touch(&mut self, rows: usize, bytes: u64) {
+        self.touched.0 += rows;
+        self.touched.1 += bytes;
+    }
+
+    /// Moves the clock to the stamp, never back, and counts what has expired, up to a bound. Answers the moment that is in force.
     pub(super) fn advance(&mut self, stamp_ms: u64) -> Result<u64, StoreError> {
-        let before = self.tables.clock_ms;
-        if stamp_ms <= before {
-            return Ok(before);
+        self.tables.clock_ms = self.tables.clock_ms.max(stamp_ms);
+        if self.tables.counting() {
+            self.count_expired()?;
         }
-        self.tables.clock_ms = stamp_ms;
-        if self.tables.next_expiry_ms.is_some_and(|next| next <= stamp_ms) {
-            self.tables.next_expiry_ms = None;
-            for row in self.rows.range(Keyspace::Ttl, keys::ttl_after(before)) {
-                if !self.tables.meet_expiry(&row?.0)? {
-                    break;
-                }
+        Ok(self.tables.clock_ms)
+    }
+
+    fn count_expired(&mut self) -> Result<(), StoreError> {
+        let Draft { tables, rows, touched, .. } = self;
+        let ahead = tables.clock_ms.saturating_add(LOOK_AHEAD_MS);
+        for (counted, row) in rows.range(Keyspace::Ttl, tables.uncounted(ahead)).enumerate() {
+            let (row, _) = row?;
+            touched.0 += 1;
+            let (expires, tenant, _) = tables::parse_ttl(&row)?;
+            if expires <= tables.clock_ms && counted < COUNTED_PER_ENTRY {
+                tables.count_expired(tenant);
+                continue;
             }
+            tables.next_expiry_ms = expires;
+            if tables.counting() {
+                tables.ttl_counted = row.to_vec();
+            } else {
+                tables.all_counted();
+            }
+            return Ok(());
         }
-        Ok(stamp_ms)
+        tables.next_expiry_ms = ahead.saturating_add(1);
+        tables.all_counted();
+        Ok(())
     }
 
     /// The next revision.
@@ -60,26 +136,25 @@ impl Draft {
     }
 
     /// The row of a key, expired or not.
-    pub(super) fn record(&self, tenant: TenantId, key: &str) -> Result<Option<Record>, StoreError> {
+    pub(super) fn record(&mut self, tenant: TenantId, key: &str) -> Result<Option<Stored>, StoreError> {
         let row = self.rows.get(Keyspace::Records, &keys::record(tenant, key))?;
-        row.map(|row| Record::decode(&row))
-            .transpose()
-            .map_err(|error| damaged(Keyspace::Records, error))
+        self.touch(1, row.as_ref().map_or(0, |row| row.len() as u64));
+        row.map(Stored::decode).transpose()
     }
 
     /// Writes a record in the place of `old`, which is what [`Draft::record`] answered. It must not be expired already.
-    pub(super) fn put_record(&mut self, tenant: TenantId, key: &str, old: Option<&Record>, new: &Record) {
+    pub(super) fn put_record(&mut self, tenant: TenantId, key: &str, old: Option<&Stored>, new: &Record) {
         if let Some(old) = old {
             self.take_off(tenant, key, old);
         }
         if let Some(expires) = new.expires_at_ms {
             self.rows
                 .put(Keyspace::Ttl, keys::ttl(expires, tenant, key), tables::encode_number(new.revision));
-            let next = self.tables.next_expiry_ms.map_or(expires, |next| next.min(expires));
-            self.tables.next_expiry_ms = Some(next);
+            self.tables.next_expiry_ms = self.tables.next_expiry_ms.min(expires);
         }
         let (row, value) = (keys::record(tenant, key), new.encode());
-        digest::replace_record(&mut self.tables.digest, &row, old, Some(&value));
+        self.touch(0, value.len() as u64);
+        digest::replace_record(&mut self.tables.digest, &row, old.map(|old| &old.row), Some(&value));
         self.rows.put(Keyspace::Records, row, value);
         self.charged.insert(tenant);
         self.tables.usage.change(tenant, |usage| {
@@ -89,23 +164,59 @@ impl Draft {
     }
 
     /// Removes a record, expired or not.
-    pub(super) fn remove_record(&mut self, tenant: TenantId, key: &str, old: &Record) {
+    pub(super) fn remove_record(&mut self, tenant: TenantId, key: &str, old: &Stored) {
         self.take_off(tenant, key, old);
         let row = keys::record(tenant, key);
-        digest::replace_record(&mut self.tables.digest, &row, Some(old), None);
+        digest::replace_record(&mut self.tables.digest, &row, Some(&old.row), None);
         self.rows.delete(Keyspace::Records, row);
     }
 
-    /// Takes a record's row in `ttl` away and its bytes off the counters; an expired one that no sweep has met, too.
+    /// Removes rows of a deleted tenant, from this one on. They are read for their hashes, one at a time, and none beyond the bound.
+    pub(super) fn reap(&mut self, tenant: TenantId, from: Vec<u8>, limit: Bound) -> Result<Reaped, StoreError> {
+        let mut gone = Vec::new();
+        let mut bytes = 0;
+        let mut rows = self.rows.range(Keyspace::Records, keys::records_of(tenant, from));
+        let next = loop {
+            if gone.len() >= limit.rows as usize || bytes >= limit.bytes {
+                // Just behind the last one. Whether a row is there is for the next command to find: looking means reading it.
+                break gone.last().map(|(row, _): &(Vec<u8>, _)| [row.as_slice(), &[0]].concat());
+            }
+            let Some(row) = rows.next() else { break None };
+            let (row, value) = row?;
+            bytes += value.len() as u64;
+            let (_, key) = keys::parse_record(&row).ok_or_else(|| damaged(Keyspace::Records, "unknown key"))?;
+            let record = Record::decode(&value).map_err(|error| damaged(Keyspace::Records, error))?;
+            digest::replace_record(&mut self.tables.digest, &row, Some(&value), None);
+            gone.push((row.to_vec(), record.expires_at_ms.map(|expires| keys::ttl(expires, tenant, key))));
+        };
+        drop(rows);
+        let removed = u32::try_from(gone.len()).unwrap_or(u32::MAX);
+        self.touch(gone.len(), bytes);
+        for (row, ttl) in gone {
+            self.rows.delete(Keyspace::Records, row);
+            if let Some(ttl) = ttl {
+                self.rows.delete(Keyspace::Ttl, ttl);
+            }
+        }
+        Ok(Reaped {
+            rows: removed,
+            bytes,
+            next,
+        })
+    }
+
+    /// Takes a record's row in `ttl` away and its bytes off the counters; from those of the expired ones too, if it was counted there.
     fn take_off(&mut self, tenant: TenantId, key: &str, old: &Record) {
+        let mut expired = 0;
         if let Some(expires) = old.expires_at_ms {
-            self.rows.delete(Keyspace::Ttl, keys::ttl(expires, tenant, key));
+            let row = keys::ttl(expires, tenant, key);
+            expired = u64::from(row < self.tables.ttl_counted);
+            self.rows.delete(Keyspace::Ttl, row);
         }
         // A deleted tenant has no counters any more.
         if self.tables.tenants.by_id(tenant).is_none() {
             return;
         }
-        let expired = u64::from(old.is_expired(self.tables.clock_ms));
         self.tables.expired = self.tables.expired.saturating_sub(expired);
         self.charged.insert(tenant);
         self.tables.usage.change(tenant, |usage| {
@@ -184,6 +295,13 @@ impl Draft {
         self.tables.ttl_cursor = key;
     }
 
+    /// Nothing is left that is expired at the clock. The next sweep begins behind it, and so walks no tombstone of what was deleted or
+    /// refreshed before it expired.
+    pub(super) fn all_swept(&mut self) {
+        self.set_ttl_cursor(keys::ttl_end(self.tables.clock_ms));
+        self.tables.all_counted();
+    }
+
     /// The tables and the batch. What goes back together after a crash is written together here: rows, counters, revision, clock,
     /// membership, and how far the log is applied.
     pub(super) fn finish(mut self, applied: Applied, membership: Option<&(Applied, Bytes)>) -> (Tables, Vec<Write>) {
@@ -194,6 +312,12 @@ impl Draft {
             } else {
                 self.rows.delete(Keyspace::Usage, keys::usage(tenant));
             }
+        }
+        if self.tables.counting() {
+            let counted = Bytes::copy_from_slice(&self.tables.ttl_counted);
+            self.rows.put(Keyspace::Meta, keys::TTL_COUNTED.to_vec(), counted);
+        } else if self.was_counting {
+            self.rows.delete(Keyspace::Meta, keys::TTL_COUNTED.to_vec());
         }
         self.rows
             .put(Keyspace::Meta, keys::REVISION.to_vec(), tables::encode_number(self.tables.revision));

@@ -3,7 +3,7 @@
 //! Owned by one thread, apart from the log's and the heartbeats' (a write to the store may stall for 100 ms). The order in `apply` is
 //! what makes a crash harmless and a read consistent: first all rows and `applied` in one batch, then the view, then the answers.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use super::{
     tables::{self, Loaded, Tables},
     view::{Publisher, View, Views},
 };
-use crate::storage::{Keyspace, NoReader, Reader, Space, Store, StoreError, Stores, Write, keys};
+use crate::storage::{Calls, Counted, Keyspace, NoReader, Reader, Space, Store, StoreError, Stores, Write, keys};
 
 /// The state machine over a store.
 pub struct Machine<S: Store> {
@@ -23,6 +23,9 @@ pub struct Machine<S: Store> {
     applied: Option<Applied>,
     membership: Option<(Applied, Bytes)>,
     publisher: Publisher,
+    calls: Arc<Calls>,
+    /// Bytes written since the last flush.
+    unflushed: u64,
     failed: bool,
     /// The answers of a batch whose write failed, and what it would have applied: the rows may be on disk all the same.
     unconfirmed: Option<(Applied, Vec<Response>)>,
@@ -44,6 +47,8 @@ impl<S: Store> Machine<S> {
             }])?;
             store.persist()?;
         }
+        let calls = Arc::default();
+        store.counted_by(&calls);
         let reader = store.reader();
         let Loaded {
             tables,
@@ -59,6 +64,8 @@ impl<S: Store> Machine<S> {
                 applied,
                 membership,
                 publisher,
+                calls,
+                unflushed: 0,
                 failed: false,
                 unconfirmed: None,
             },
@@ -76,12 +83,28 @@ impl<S: Store> Machine<S> {
         self.membership.clone()
     }
 
-    /// Applies entries in one atomic batch and publishes the view of it before it returns the answers, one per entry. An entry that was
-    /// applied before is skipped and answered [`Response::None`]. Blocks. The whole batch is in memory: the caller bounds it.
+    /// Applies all of these entries, in as many batches as [`Machine::apply_some`] makes of them. For a caller that does not go on after
+    /// an error: the answers of the batches before are lost then.
+    ///
+    /// # Errors
+    /// As [`Machine::apply_some`].
+    pub fn apply(&mut self, inputs: Vec<Input>) -> Result<Vec<Response>, StoreError> {
+        let mut inputs = VecDeque::from(inputs);
+        let mut answers = Vec::with_capacity(inputs.len());
+        while !inputs.is_empty() {
+            answers.append(&mut self.apply_some(&mut inputs)?);
+        }
+        Ok(answers)
+    }
+
+    /// Takes entries from the front and applies them in one atomic batch, at least one and as many as make a batch of bounded work, and
+    /// publishes the view of it before it returns the answers, one per entry taken. An entry that was applied before is skipped and answered
+    /// [`Response::None`]. Blocks. The batch is in memory: 16 MiB of rows that were read or written, 4,096 of them, and what the last entry
+    /// adds to that.
     ///
     /// # Errors
     /// Those of the store. Nothing of the batch is visible then, and the machine takes no more: the member must restart.
-    pub fn apply(&mut self, inputs: Vec<Input>) -> Result<Vec<Response>, StoreError> {
+    pub fn apply_some(&mut self, inputs: &mut VecDeque<Input>) -> Result<Vec<Response>, StoreError> {
         if self.failed {
             return Err(StoreError::Failed);
         }
@@ -90,18 +113,23 @@ impl<S: Store> Machine<S> {
         outcome
     }
 
-    fn apply_batch(&mut self, inputs: Vec<Input>) -> Result<Vec<Response>, StoreError> {
+    fn apply_batch(&mut self, inputs: &mut VecDeque<Input>) -> Result<Vec<Response>, StoreError> {
         if let Some((through, answers)) = self.unconfirmed.take()
             && self.applied == Some(through)
-            && answers.len() == inputs.len()
+            && answers.len().checked_sub(1).and_then(|last| inputs.get(last)).map(|last| last.id) == Some(through)
         {
+            inputs.drain(..answers.len());
             return Ok(answers);
         }
-        let mut draft = Draft::new(self.tables.clone(), Arc::clone(&self.reader));
+        let reader = Counted {
+            reader: Arc::clone(&self.reader),
+            calls: Arc::clone(&self.calls),
+        };
+        let mut draft = Draft::new(self.tables.clone(), Arc::new(reader));
         let mut applied = self.applied;
         let mut membership = None;
         let mut answers = Vec::with_capacity(inputs.len());
-        for Input { id, body } in inputs {
+        while let Some(Input { id, body }) = inputs.pop_front() {
             if applied.is_some_and(|applied| id.index <= applied.index) {
                 answers.push(Response::None);
                 continue;
@@ -119,12 +147,18 @@ impl<S: Store> Machine<S> {
             });
             draft.tables.pass(id.index);
             applied = Some(id);
+            if draft.is_large() {
+                break;
+            }
         }
         let Some(last) = applied.filter(|_| applied != self.applied) else {
             return Ok(answers);
         };
         let (tables, batch) = draft.finish(last, membership.as_ref());
-        if let Err(error) = self.store.write(batch) {
+        let bytes = batch.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Bytes::len));
+        self.unflushed += bytes.sum::<usize>() as u64;
+        let (calls, store) = (&self.calls, &mut self.store);
+        if let Err(error) = calls.during(|| store.write(batch)) {
             self.unconfirmed = Some((last, answers));
             return Err(error);
         }
@@ -140,6 +174,11 @@ impl<S: Store> Machine<S> {
         let (tables, reader) = (self.tables.clone(), Arc::clone(&self.reader));
         self.publisher
             .publish(View::new(self.applied, self.membership.clone(), tables, reader));
+    }
+
+    /// Its calls into the store, as they are made.
+    pub fn calls(&self) -> Arc<Calls> {
+        Arc::clone(&self.calls)
     }
 
     /// Where readers find its views.
@@ -163,7 +202,8 @@ impl<S: Store> Machine<S> {
             return Err(StoreError::Failed);
         }
         let stores = self.store.stores().ok_or(StoreError::Alone)?;
-        let store = stores.open(set)?;
+        let mut store = stores.open(set)?;
+        store.counted_by(&self.calls);
         let reader = store.reader();
         let received = |reason: String| StoreError::Received { reason };
         if tables::check_format(reader.as_ref())? {
@@ -200,7 +240,8 @@ impl<S: Store> Machine<S> {
         if self.failed {
             return Err(StoreError::Failed);
         }
-        let outcome = self.store.persist();
+        let (calls, store) = (&self.calls, &mut self.store);
+        let outcome = calls.flushing(std::mem::take(&mut self.unflushed), || store.persist());
         self.failed = outcome.is_err();
         outcome
     }

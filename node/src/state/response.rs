@@ -81,10 +81,12 @@ pub enum Refusal {
         /// Expired records wait for a sweep: propose again after it.
         expired_waiting: bool,
     },
-    /// The write would give the tenant more keys than its quota. Expired records do not count, so a sweep would not help.
+    /// The write would give the tenant more keys than its quota. Expired records do not count once they have been counted as such.
     KeyCountExceeded {
         /// The quota.
         limit: u64,
+        /// Some that have expired may not have been counted yet: propose again after a sweep.
+        expired_waiting: bool,
     },
     /// The TTL is above the tenant's maximum, or "never" where there is a maximum.
     TtlAboveMaximum {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kvfleet_api::admin::{Settings, SettingsStatus};
 
 use super::{
-    Applied, DecodeError, Tenant,
+    Applied, DecodeError, Tenant, TenantId,
     codec::{Decoder, Encoder},
     digest::{Checkpoint, Checkpoints, Digest},
     tenant::Tenants,
@@ -40,11 +40,14 @@ pub(super) struct Tables {
     pub(super) usage: UsageTable,
     /// No row of keyspace `ttl` lies before this key.
     pub(super) ttl_cursor: Vec<u8>,
-    /// How many rows of tenants are expired at the clock and not swept.
+    /// How many rows of tenants are expired, counted and not swept.
     pub(super) expired: u64,
-    /// No record expires after the clock and before this moment; none = none expires after the clock. A bound, not an exact figure: a
-    /// deletion does not move it. It is made exact when the clock reaches it.
-    pub(super) next_expiry_ms: Option<u64>,
+    /// All rows of keyspace `ttl` before this key are counted in `expired` and in their tenant's usage, no other one is. It follows the
+    /// clock, a bounded number of rows per entry.
+    pub(super) ttl_counted: Vec<u8>,
+    /// No uncounted record expires before this moment. A bound, not an exact figure: a deletion does not move it. Members may have
+    /// different ones, but each has one up to the clock exactly while expired rows are left uncounted.
+    pub(super) next_expiry_ms: u64,
     /// Of all records and tenants.
     pub(super) digest: Digest,
     /// Join tokens by number: whom each lets in, and when it ends, Unix milliseconds.
@@ -78,7 +81,8 @@ impl Tables {
                 .map(|cursor| cursor.to_vec())
                 .unwrap_or_default(),
             expired: 0,
-            next_expiry_ms: None,
+            ttl_counted: Vec::new(),
+            next_expiry_ms: 0,
             digest: Digest::default(),
             tokens: Arc::default(),
             checkpoints: Checkpoints::default(),
@@ -138,33 +142,52 @@ impl Tables {
         Ok(())
     }
 
+    /// Counts what the other members have counted, no more and no less: quotas are decided by it.
     fn load_expired(&mut self, reader: &dyn Reader) -> Result<(), StoreError> {
-        let waiting = KeyRange {
+        match reader.get(Keyspace::Meta, keys::TTL_COUNTED)? {
+            Some(counted) => (self.ttl_counted, self.next_expiry_ms) = (counted.to_vec(), self.clock_ms),
+            None => self.all_counted(),
+        }
+        let counted = KeyRange {
             start: Bound::Included(self.ttl_cursor.clone()),
-            end: Bound::Unbounded,
+            end: Bound::Excluded(self.ttl_counted.clone()),
         };
-        for row in reader.range(Keyspace::Ttl, waiting, Direction::Ascending) {
-            if !self.meet_expiry(&row?.0)? {
-                break;
-            }
+        for row in reader.range(Keyspace::Ttl, counted, Direction::Ascending) {
+            let (_, tenant, _) = parse_ttl(&row?.0)?;
+            self.count_expired(tenant);
         }
         Ok(())
     }
 
-    /// Counts a row of keyspace `ttl` if it is expired at the clock; otherwise notes it as the next to expire and answers false.
-    pub(super) fn meet_expiry(&mut self, key: &[u8]) -> Result<bool, StoreError> {
-        let (expires, tenant, _) = keys::parse_ttl(key).ok_or_else(|| damaged(Keyspace::Ttl, "unknown key"))?;
-        if expires > self.clock_ms {
-            self.next_expiry_ms = Some(expires);
-            return Ok(false);
-        }
+    /// Counts a row of keyspace `ttl` as expired.
+    pub(super) fn count_expired(&mut self, tenant: TenantId) {
         // Rows of a deleted tenant were taken off its counters when it was deleted.
         if self.tenants.by_id(tenant).is_some() {
             self.usage.change(tenant, |usage| usage.expired += 1);
             self.expired += 1;
         }
-        Ok(true)
     }
+
+    /// Every row is counted that is expired at the clock.
+    pub(super) fn all_counted(&mut self) {
+        self.ttl_counted = keys::ttl_end(self.clock_ms);
+        self.next_expiry_ms = self.next_expiry_ms.max(self.clock_ms + 1);
+    }
+
+    /// Whether rows that are expired at the clock are left uncounted.
+    pub(super) fn counting(&self) -> bool {
+        self.next_expiry_ms <= self.clock_ms
+    }
+
+    /// The rows that are not counted, up to this moment.
+    pub(super) fn uncounted(&self, moment_ms: u64) -> KeyRange {
+        keys::ttl_until(self.ttl_counted.clone().max(self.ttl_cursor.clone()), moment_ms)
+    }
+}
+
+/// Moment, tenant and key of a row of keyspace `ttl`.
+pub(super) fn parse_ttl(row: &[u8]) -> Result<(u64, TenantId, &str), StoreError> {
+    keys::parse_ttl(row).ok_or_else(|| damaged(Keyspace::Ttl, "unknown key"))
 }
 
 /// Refuses rows of a newer program; answers whether the store is new.

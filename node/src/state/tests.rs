@@ -1,5 +1,6 @@
 //! The state machine over a real fjall store, driven as raft drives it.
 
+mod bounds;
 mod crash;
 mod full;
 mod golden;
@@ -73,6 +74,11 @@ impl Shard {
     fn value(&self, key: &str) -> Option<String> {
         let record = self.view().get(ACME, key, self.now_ms).unwrap();
         record.map(|record| String::from_utf8(record.value.to_vec()).unwrap())
+    }
+
+    /// When a sweep is due, if that is within the hour.
+    fn due(&self) -> Option<u64> {
+        self.view().sweep_due(0, self.now_ms + 3_600_000).unwrap()
     }
 
     fn used(&self) -> (u64, u64) {

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
 
 use super::{
-    Direction, FjallStores, KeyRange, Keyspace, NoReader, Reader, Row, Rows, Space, Store, StoreError, Stores, Write, row_cache::RowCache,
-    space,
+    Calls, Direction, FjallStores, KeyRange, Keyspace, NoReader, Reader, Row, Rows, Space, Store, StoreError, Stores, Write,
+    row_cache::RowCache, space,
 };
 use crate::descriptors::Shares;
 
@@ -41,6 +41,7 @@ pub struct FjallStore {
     opened: Option<Opened>,
     directory: PathBuf,
     stores: Option<FjallStores>,
+    calls: Arc<Calls>,
 }
 
 struct Opened {
@@ -63,6 +64,7 @@ impl FjallStore {
             opened: Some(Opened::new(directory)?),
             directory: directory.to_owned(),
             stores: None,
+            calls: Arc::default(),
         };
         store.persist()?;
         Ok(store)
@@ -132,7 +134,11 @@ impl Store for FjallStore {
                 None => pending.remove(tree, key.as_slice()),
             }
         }
-        pending.commit().map_err(|source| StoreError::Write { rows, source })?;
+        // fjall makes a batch visible when it is in the journal. What `commit` does after that is to wait, if flushes or compactions are
+        // behind, which may take many seconds.
+        let (before, visible) = (database.visible_seqno(), database.clone());
+        let committed = self.calls.until(move || visible.visible_seqno() > before, || pending.commit());
+        committed.map_err(|source| StoreError::Write { rows, source })?;
         *number += 1;
         for Write { key, value, .. } in batch.iter().filter(|write| write.keyspace == Keyspace::Records) {
             records.written(key, value.as_ref(), *number);
@@ -155,6 +161,10 @@ impl Store for FjallStore {
     fn persist(&mut self) -> Result<(), StoreError> {
         let persisted = self.opened()?.database.persist(PersistMode::SyncAll);
         persisted.map_err(|source| StoreError::Persist { source })
+    }
+
+    fn counted_by(&mut self, calls: &Arc<Calls>) {
+        self.calls = Arc::clone(calls);
     }
 
     fn reopen(&mut self) -> Result<(), StoreError> {

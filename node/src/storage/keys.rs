@@ -10,6 +10,8 @@
 //!           "clock"                                         last stamp, Unix milliseconds
 //!           "next_tenant"                                   the id that the next tenant takes
 //!           "ttl_cursor"                                    a key of keyspace ttl: no row lies before it
+//!           "ttl_counted"                                   a key of keyspace ttl: the expired rows before it are counted as such; only
+//!                                                           while more are expired at the clock
 //!           "settings"                                      settings and the revision that they took
 //!           "tokens"                                        join tokens: number, the member that each lets in, end
 //!           "digest"                                        the sum of the hashes of all records and tenants
@@ -39,6 +41,8 @@ pub const CLOCK: &[u8] = b"clock";
 pub const NEXT_TENANT: &[u8] = b"next_tenant";
 /// `meta`: where the sweep goes on. Without it each sweep would walk the tombstones of all earlier ones.
 pub const TTL_CURSOR: &[u8] = b"ttl_cursor";
+/// `meta`: how far the expired rows are counted; absent when all are that have expired at the clock.
+pub const TTL_COUNTED: &[u8] = b"ttl_counted";
 /// `meta`: the shard's settings.
 pub const SETTINGS: &[u8] = b"settings";
 /// `meta`: whom join tokens have let in.
@@ -139,15 +143,17 @@ pub fn parse_ttl(key: &[u8]) -> Option<(u64, TenantId, &str)> {
     Some((u64::from_be_bytes(*expires), tenant, key))
 }
 
-/// `ttl`: every row that expires after `moment_ms`.
-pub fn ttl_after(moment_ms: u64) -> KeyRange {
-    let start = moment_ms.checked_add(1).map_or_else(
-        || Bound::Excluded(vec![0xff; 12]),
-        |next| Bound::Included(next.to_be_bytes().to_vec()),
-    );
+/// `ttl`: where the rows begin that expire after `moment_ms`.
+pub fn ttl_end(moment_ms: u64) -> Vec<u8> {
+    moment_ms.saturating_add(1).to_be_bytes().to_vec()
+}
+
+/// `ttl`: the rows from `from` on that expire at `moment_ms` or before. It ends there, and not at the next row: between the two may lie
+/// the tombstones of every record that was refreshed or deleted before it expired.
+pub fn ttl_until(from: Vec<u8>, moment_ms: u64) -> KeyRange {
     KeyRange {
-        start,
-        end: Bound::Unbounded,
+        start: Bound::Included(from),
+        end: Bound::Excluded(ttl_end(moment_ms)),
     }
 }
 
@@ -179,6 +185,7 @@ mod tests {
             ttl(255, b, "z") < ttl(256, a, "a"),
             "the earliest expiry comes first, whoever's it is"
         );
+        assert!(ttl(255, b, "z") < ttl_end(255) && ttl_end(255) < ttl(256, TenantId(0), "a"));
     }
 
     #[test]

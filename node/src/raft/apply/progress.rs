@@ -1,60 +1,63 @@
-//! What the apply thread is doing, for others to see. In: its own word. Out: how long a batch has been under way, and whether there is no
-//! space; and back to the thread: that nobody wants the rest any more. Absent: the batches.
+//! What the apply thread is doing, for others to see. In: its calls into the store, and its own word. Out: how long one call has been
+//! waiting for the disk, and whether there is no space; and back to the thread: that the rest is not wanted any more. Absent: the batches.
+//! However long one of them takes, only a single call that does not return says that the disk hangs.
 
 use std::{
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+use crate::storage::Calls;
+
 /// Shared between the apply thread and its group.
 #[derive(Debug)]
 pub(in crate::raft) struct Progress {
-    started: Instant,
-    /// Microseconds after `started` at which the batch under way began, plus one; 0 for none.
-    began: AtomicU64,
+    calls: Arc<Calls>,
+    /// The number of the last call that was seen under way, and since when. Whoever asks keeps it, at least ten times a second: so much
+    /// shorter than it is may a stall look.
+    seen: Mutex<Option<(u64, Instant)>>,
     waits: AtomicBool,
     closing: Mutex<bool>,
     closed: Condvar,
 }
 
+#[cfg(test)]
 impl Default for Progress {
     fn default() -> Self {
-        Progress {
-            started: Instant::now(),
-            began: AtomicU64::new(0),
-            waits: AtomicBool::new(false),
-            closing: Mutex::new(false),
-            closed: Condvar::new(),
-        }
+        Progress::new(Arc::default())
     }
 }
 
 impl Progress {
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    pub(super) fn batch_begins(&self) {
-        self.began.store(self.now() + 1, Ordering::Relaxed);
-    }
-
-    pub(super) fn batch_ends(&self) {
-        self.began.store(0, Ordering::Relaxed);
+    pub(in crate::raft) fn new(calls: Arc<Calls>) -> Self {
+        Progress {
+            calls,
+            seen: Mutex::new(None),
+            waits: AtomicBool::new(false),
+            closing: Mutex::new(false),
+            closed: Condvar::new(),
+        }
     }
 
     pub(super) fn set_waits(&self, waits: bool) {
         self.waits.store(waits, Ordering::Relaxed);
     }
 
-    /// How long the batch has been under way; none between batches, and while there is no space.
+    /// How long the call under way has been waiting for the disk; none between calls, and while there is no space.
     pub(in crate::raft) fn under_way(&self) -> Option<Duration> {
-        let began = self.began.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(Duration::from_micros(self.now().saturating_sub(began)))
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(call) = self.calls.under_way() else {
+            *seen = None;
+            return None;
+        };
+        let known = seen.filter(|(number, _)| *number == call.number);
+        let (_, since) = *seen.insert(known.unwrap_or_else(|| (call.number, Instant::now())));
+        Some(since.elapsed().saturating_sub(call.allowance))
     }
 
     /// Whether a batch waits for disk space.

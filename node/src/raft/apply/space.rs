@@ -5,6 +5,7 @@
 //! log and serves its last view. Opening it needs the files, which readers hold for a moment longer.
 
 use std::{
+    collections::VecDeque,
     io,
     time::{Duration, Instant},
 };
@@ -71,20 +72,26 @@ pub(super) fn apply<S: Store>(
     progress: &Progress,
     patience: &mut Patience,
 ) -> io::Result<Vec<Response>> {
-    loop {
-        let inputs = entries.iter().map(input).collect::<io::Result<Vec<_>>>()?;
-        progress.batch_begins();
-        let outcome = machine.apply(inputs);
-        progress.batch_ends();
-        match outcome {
-            Ok(answers) => {
+    let mut answers = Vec::with_capacity(entries.len());
+    let mut inputs = VecDeque::new();
+    while answers.len() < entries.len() {
+        if inputs.is_empty() {
+            // What has no answer yet: everything, or what is left after a batch that found no space.
+            inputs = entries.iter().skip(answers.len()).map(input).collect::<io::Result<_>>()?;
+        }
+        match machine.apply_some(&mut inputs) {
+            Ok(mut some) => {
                 patience.glance(machine);
-                return Ok(answers);
+                answers.append(&mut some);
             }
-            Err(error) if lacks_space(machine, &error, patience) => wait(machine, &error, progress, patience)?,
+            Err(error) if lacks_space(machine, &error, patience) => {
+                wait(machine, &error, progress, patience)?;
+                inputs.clear();
+            }
             Err(error) => return Err(io::Error::other(error)),
         }
     }
+    Ok(answers)
 }
 
 /// Makes durable what is applied, however long there is no space for what the engine writes beside it.

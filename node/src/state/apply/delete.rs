@@ -18,7 +18,7 @@ pub(super) fn delete(
         return Ok(Err(refusal));
     }
     let record = draft.record(tenant, key)?.filter(|record| !record.is_expired(now_ms));
-    if let Err(refusal) = check(condition, record.as_ref()) {
+    if let Err(refusal) = check(condition, record.as_deref()) {
         return Ok(Err(refusal));
     }
     let Some(record) = record else {

@@ -1,16 +1,14 @@
-//! Removes what nobody sees any more: expired records, and the rows of deleted tenants. A bounded number per command, because all
-//! members wait while it is applied, and each from where the last one stopped, because an LSM tree walks the tombstones of all rows
-//! that were deleted before.
-
-use std::ops::Bound;
+//! Removes what is visible to no reader: expired records, and the rows of deleted tenants. A bounded number of rows and of their bytes per
+//! command, because all members wait while it is applied, and each from where the last one stopped, because an LSM tree walks the
+//! tombstones of all rows that were deleted before. A row is read once, for its hash, and one at a time.
 
 use crate::{
     state::{
-        Record, Response, TenantId,
-        draft::Draft,
+        Bound, Response, TenantId,
+        draft::{Draft, Reaped},
         tables::{self, damaged},
     },
-    storage::{KeyRange, Keyspace, StoreError, keys},
+    storage::{Keyspace, StoreError, keys},
 };
 
 struct Due {
@@ -21,9 +19,10 @@ struct Due {
 }
 
 /// Deletes expired records, earliest first. Each takes a revision, except those of deleted tenants.
-pub(super) fn sweep(draft: &mut Draft, now_ms: u64, limit: u32) -> Result<Response, StoreError> {
-    let (due, more) = due(draft, now_ms, limit)?;
-    let mut removed = 0;
+pub(super) fn sweep(draft: &mut Draft, now_ms: u64, limit: Bound) -> Result<Response, StoreError> {
+    let (due, mut more) = due(draft, now_ms, limit.rows)?;
+    let (mut removed, mut bytes) = (0, 0);
+    let mut last = None;
     for Due {
         row,
         tenant,
@@ -31,37 +30,42 @@ pub(super) fn sweep(draft: &mut Draft, now_ms: u64, limit: u32) -> Result<Respon
         revision,
     } in due
     {
+        if bytes >= limit.bytes {
+            more = true;
+            break;
+        }
         match draft.record(tenant, &key)?.filter(|record| record.revision == revision) {
             Some(record) => {
                 if draft.tables.tenants.by_id(tenant).is_some() {
                     draft.take_revision();
                 }
+                bytes += record.bytes();
                 draft.remove_record(tenant, &key, &record);
             }
             // The row of keyspace `ttl` goes with its record in every other place, so this one has been lost on disk.
             None => return Err(damaged(Keyspace::Ttl, "it names a revision that its record does not have")),
         }
-        draft.set_ttl_cursor(row);
+        last = Some(row);
         removed += 1;
+    }
+    if !more {
+        draft.all_swept();
+    } else if let Some(last) = last {
+        draft.set_ttl_cursor(last);
     }
     Ok(Response::Swept { removed, more })
 }
 
-fn due(draft: &Draft, now_ms: u64, limit: u32) -> Result<(Vec<Due>, bool), StoreError> {
-    let waiting = KeyRange {
-        start: Bound::Included(draft.tables.ttl_cursor.clone()),
-        end: Bound::Unbounded,
-    };
-    let mut due = Vec::new();
+fn due(draft: &mut Draft, now_ms: u64, limit: u32) -> Result<(Vec<Due>, bool), StoreError> {
+    let waiting = keys::ttl_until(draft.tables.ttl_cursor.clone(), now_ms);
+    let (mut due, mut more) = (Vec::new(), false);
     for row in draft.rows.range(Keyspace::Ttl, waiting) {
-        let (row, value) = row?;
-        let (expires, tenant, key) = keys::parse_ttl(&row).ok_or_else(|| damaged(Keyspace::Ttl, "unknown key"))?;
-        if expires > now_ms {
+        if due.len() >= limit as usize {
+            more = true;
             break;
         }
-        if due.len() >= limit as usize {
-            return Ok((due, true));
-        }
+        let (row, value) = row?;
+        let (_, tenant, key) = tables::parse_ttl(&row)?;
         let revision = tables::decode_number(&value).map_err(|error| damaged(Keyspace::Ttl, error))?;
         due.push(Due {
             tenant,
@@ -70,31 +74,57 @@ fn due(draft: &Draft, now_ms: u64, limit: u32) -> Result<(Vec<Due>, bool), Store
             row: row.to_vec(),
         });
     }
-    Ok((due, false))
+    draft.touch(due.len(), 0);
+    Ok((due, more))
+}
+
+/// Deletes those of a tenant's records that are expired. Each takes a revision.
+pub(super) fn sweep_tenant(
+    draft: &mut Draft,
+    now_ms: u64,
+    tenant: TenantId,
+    keys: Vec<String>,
+    limit: u64,
+) -> Result<Response, StoreError> {
+    let (mut removed, mut bytes) = (0, 0);
+    // The rows of a deleted tenant are left to `Reap`.
+    if draft.tables.tenants.by_id(tenant).is_none() {
+        return Ok(Response::Swept { removed, more: false });
+    }
+    for key in keys {
+        if bytes >= limit {
+            return Ok(Response::Swept { removed, more: true });
+        }
+        let Some(record) = draft.record(tenant, &key)? else { continue };
+        bytes += record.bytes();
+        if record.is_expired(now_ms) {
+            draft.take_revision();
+            draft.remove_record(tenant, &key, &record);
+            removed += 1;
+        }
+    }
+    Ok(Response::Swept { removed, more: false })
 }
 
 /// Deletes rows of deleted tenants, oldest tenant first. They take no revision: their tenant is gone.
-pub(super) fn reap(draft: &mut Draft, limit: u32) -> Result<Response, StoreError> {
-    let mut removed = 0;
-    while let Some((tenant, from)) = draft.tables.tenants.first_grave() {
-        let left = (limit - removed) as usize;
-        let rows = draft
-            .rows
-            .range(Keyspace::Records, keys::records_of(tenant, from))
-            .take(left.saturating_add(1))
-            .collect::<Result<Vec<_>, _>>()?;
-        let next = rows.get(left).map(|(row, _)| row.to_vec());
-        for (row, value) in rows.into_iter().take(left) {
-            let (_, key) = keys::parse_record(&row).ok_or_else(|| damaged(Keyspace::Records, "unknown key"))?;
-            let record = Record::decode(&value).map_err(|error| damaged(Keyspace::Records, error))?;
-            draft.remove_record(tenant, key, &record);
-            removed += 1;
-        }
+pub(super) fn reap(draft: &mut Draft, limit: Bound) -> Result<Response, StoreError> {
+    let (mut removed, mut bytes, mut graves) = (0, 0, 0);
+    // A tenant without rows counts as one, so that many of them are no unbounded work either.
+    while removed + graves < limit.rows
+        && bytes < limit.bytes
+        && let Some((tenant, from)) = draft.tables.tenants.first_grave()
+    {
+        let left = Bound {
+            rows: limit.rows - removed,
+            bytes: limit.bytes - bytes,
+        };
+        let reaped = draft.reap(tenant, from, left)?;
+        let Reaped { rows, next, .. } = reaped;
+        removed += rows;
+        bytes += reaped.bytes;
+        graves += 1;
         match next {
-            Some(next) => {
-                draft.shrink_grave(tenant, next);
-                break;
-            }
+            Some(next) => draft.shrink_grave(tenant, next),
             None => draft.close_grave(tenant),
         }
     }

@@ -9,7 +9,6 @@ use crate::{
         Condition, Kind, PutMode, Record, Refusal, Response, TenantId, Ttl,
         draft::Draft,
         record::{charge, metadata_bytes},
-        usage::Usage,
     },
     storage::StoreError,
 };
@@ -40,9 +39,9 @@ impl Put {
         };
         // `stored` is what lies in the row, `live` what anybody can see of it.
         let stored = draft.record(self.tenant, &self.key)?;
-        let live = stored.as_ref().filter(|record| !record.is_expired(now_ms));
+        let live = stored.as_deref().filter(|record| !record.is_expired(now_ms));
         let allowed = check(self.condition, live).and_then(|()| match self.mode {
-            PutMode::Upsert => self.check_quota(limits, draft.usage(self.tenant), stored.as_ref(), live),
+            PutMode::Upsert => self.check_quota(limits, draft, stored.as_deref(), live),
         });
         if let Err(refusal) = allowed {
             return Ok(Err(refusal));
@@ -105,9 +104,13 @@ impl Put {
     }
 
     /// Refused is only what is over a quota *and* larger than before: a tenant whose quota was lowered may still shrink.
-    fn check_quota(&self, limits: &TenantLimits, usage: Usage, stored: Option<&Record>, live: Option<&Record>) -> Result<(), Refusal> {
+    fn check_quota(&self, limits: &TenantLimits, draft: &Draft, stored: Option<&Record>, live: Option<&Record>) -> Result<(), Refusal> {
+        let (usage, counting) = (draft.usage(self.tenant), draft.tables.counting());
         if live.is_none() && usage.live() >= limits.quota_keys {
-            return Err(Refusal::KeyCountExceeded { limit: limits.quota_keys });
+            return Err(Refusal::KeyCountExceeded {
+                limit: limits.quota_keys,
+                expired_waiting: counting,
+            });
         }
         let old = stored.map_or(0, |stored| stored.charge(&self.key));
         let new = charge(&self.key, self.value.len(), &self.metadata);
@@ -119,7 +122,7 @@ impl Put {
                 limit: limits.quota_storage,
                 used: usage.bytes,
                 wanted,
-                expired_waiting: usage.expired > own,
+                expired_waiting: usage.expired > own || counting,
             });
         }
         Ok(())

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{DecodeError, Decoder, Encoder};
-use crate::state::{Command, Condition, Proposal, PutMode, Ttl};
+use crate::state::{Bound, Command, Condition, Proposal, PutMode, Ttl};
 
 impl Proposal {
     /// The bytes that go into the log.
@@ -35,6 +35,7 @@ impl Command {
         match self {
             Command::Put { key, value, .. } => key.len() + value.len(),
             Command::Delete { key, .. } => key.len(),
+            Command::SweepTenant { keys, .. } => keys.iter().map(|key| key.len() + 2).sum(),
             _ => 128,
         }
     }
@@ -75,11 +76,11 @@ impl Encoder {
             }
             Command::Sweep { limit } => {
                 self.byte(3);
-                self.number((*limit).into());
+                self.bound(*limit);
             }
             Command::Reap { limit } => {
                 self.byte(4);
-                self.number((*limit).into());
+                self.bound(*limit);
             }
             Command::PutTenant { name, config } => {
                 self.byte(5);
@@ -110,7 +111,21 @@ impl Encoder {
                 self.number(*member);
                 self.number(*expires_at_ms);
             }
+            Command::SweepTenant { tenant, keys, bytes } => {
+                self.byte(10);
+                self.tenant_id(*tenant);
+                self.number(keys.len() as u64);
+                for key in keys {
+                    self.text(key);
+                }
+                self.number(*bytes);
+            }
         }
+    }
+
+    fn bound(&mut self, Bound { rows, bytes }: Bound) {
+        self.number(rows.into());
+        self.number(bytes);
     }
 
     fn ttl(&mut self, ttl: Ttl) {
@@ -178,12 +193,8 @@ impl Decoder {
                 key: self.text("key")?,
                 condition: self.condition()?,
             },
-            3 => Command::Sweep {
-                limit: self.small("limit")?,
-            },
-            4 => Command::Reap {
-                limit: self.small("limit")?,
-            },
+            3 => Command::Sweep { limit: self.bound()? },
+            4 => Command::Reap { limit: self.bound()? },
             5 => Command::PutTenant {
                 name: self.text("name")?,
                 config: self.tenant_config()?,
@@ -202,12 +213,25 @@ impl Decoder {
                 member: self.number("member")?,
                 expires_at_ms: self.number("expiresAtMs")?,
             },
+            10 => Command::SweepTenant {
+                tenant: self.tenant_id()?,
+                // Collected one by one: a number that is too large ends at the end of the bytes.
+                keys: (0..self.number("keys")?).map(|_| self.text("key")).collect::<Result<_, _>>()?,
+                bytes: self.number("bytes")?,
+            },
             value => {
                 return Err(DecodeError::Unknown {
                     field: "command",
                     value: value.into(),
                 });
             }
+        })
+    }
+
+    fn bound(&mut self) -> Result<Bound, DecodeError> {
+        Ok(Bound {
+            rows: self.small("rows")?,
+            bytes: self.number("bytes")?,
         })
     }
 

@@ -119,9 +119,10 @@ impl Encoder {
                 self.number(*wanted);
                 self.flag(*expired_waiting);
             }
-            Refusal::KeyCountExceeded { limit } => {
+            Refusal::KeyCountExceeded { limit, expired_waiting } => {
                 self.byte(8);
                 self.number(*limit);
+                self.flag(*expired_waiting);
             }
             Refusal::TtlAboveMaximum { limit_ms } => {
                 self.byte(9);
@@ -216,6 +217,7 @@ impl Decoder {
             },
             8 => Refusal::KeyCountExceeded {
                 limit: self.number("limit")?,
+                expired_waiting: self.flag("expiredWaiting")?,
             },
             9 => Refusal::TtlAboveMaximum {
                 limit_ms: self.number("limitMs")?,

@@ -42,7 +42,7 @@ fn log() -> Vec<Input> {
             push(stamp - 200, delete(&format!("k{}", n % 7)));
         }
         if n % 11 == 0 {
-            push(stamp, Command::Sweep { limit: 2 });
+            push(stamp, Command::Sweep { limit: Bound::rows(2) });
         }
         if n == 20 {
             push(
@@ -54,7 +54,7 @@ fn log() -> Vec<Input> {
             );
         }
         if n == 40 {
-            push(stamp, Command::Reap { limit: 100 });
+            push(stamp, Command::Reap { limit: Bound::rows(100) });
             push(
                 stamp,
                 Command::ReleaseTenant {

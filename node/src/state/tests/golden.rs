@@ -72,8 +72,16 @@ fn commands() -> Vec<(&'static str, Command)> {
                 condition: Condition::None,
             },
         ),
-        ("sweep", Command::Sweep { limit: 1_000 }),
-        ("reap", Command::Reap { limit: 1_000 }),
+        ("sweep", Command::Sweep { limit: Bound::STEP }),
+        (
+            "reap",
+            Command::Reap {
+                limit: Bound {
+                    rows: 1_000,
+                    bytes: 1 << 20,
+                },
+            },
+        ),
         (
             "put tenant",
             Command::PutTenant {
@@ -96,6 +104,14 @@ fn commands() -> Vec<(&'static str, Command)> {
             },
         ),
         ("put settings", Command::PutSettings(full_settings())),
+        (
+            "sweep tenant",
+            Command::SweepTenant {
+                tenant: TenantId(1),
+                keys: vec![text("k"), text("é")],
+                bytes: 300,
+            },
+        ),
         (
             "spend token",
             Command::SpendToken {
@@ -169,7 +185,13 @@ fn responses() -> Vec<(&'static str, Response)> {
                 expired_waiting: true,
             }),
         ),
-        ("refused", Response::Refused(Refusal::KeyCountExceeded { limit: 35 })),
+        (
+            "refused",
+            Response::Refused(Refusal::KeyCountExceeded {
+                limit: 35,
+                expired_waiting: true,
+            }),
+        ),
         ("refused", Response::Refused(Refusal::TtlAboveMaximum { limit_ms: 36 })),
         ("refused", Response::Refused(Refusal::TtlTooShort)),
         ("refused", Response::Refused(Refusal::PreconditionFailed { current: 37 })),

@@ -99,7 +99,10 @@ fn an_overwrite_keeps_the_birth_and_moves_the_rest() {
     );
     shard.pass(10_000);
     assert_eq!(shard.value("a").as_deref(), Some("2"), "the first expiry is forgotten");
-    assert_eq!(shard.run(Command::Sweep { limit: 10 }), Response::Swept { removed: 0, more: false });
+    assert_eq!(
+        shard.run(Command::Sweep { limit: Bound::rows(10) }),
+        Response::Swept { removed: 0, more: false }
+    );
 }
 
 #[test]

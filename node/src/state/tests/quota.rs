@@ -16,6 +16,13 @@ fn exceeded(limit: u64, used: u64, wanted: u64, expired_waiting: bool) -> Respon
     })
 }
 
+fn too_many_keys(limit: u64) -> Response {
+    refused(Refusal::KeyCountExceeded {
+        limit,
+        expired_waiting: false,
+    })
+}
+
 fn revision(answer: &Response) -> u64 {
     match answer {
         Response::Put { revision, .. } => *revision,
@@ -84,7 +91,7 @@ fn the_key_quota_counts_live_keys() {
     });
     shard.run(put_with("a", "1", Ttl::For(1_000), Condition::None));
     shard.put("b", "1");
-    assert_eq!(shard.put("c", "1"), refused(Refusal::KeyCountExceeded { limit: 2 }));
+    assert_eq!(shard.put("c", "1"), too_many_keys(2));
     assert!(matches!(shard.put("b", "2"), Response::Put { created: false, .. }));
     shard.pass(1_000);
     assert_eq!(shard.used().1, 1);
@@ -92,9 +99,9 @@ fn the_key_quota_counts_live_keys() {
         matches!(shard.put("c", "1"), Response::Put { created: true, .. }),
         "an expired key leaves room at once, swept or not"
     );
-    assert_eq!(shard.put("a", "2"), refused(Refusal::KeyCountExceeded { limit: 2 }));
+    assert_eq!(shard.put("a", "2"), too_many_keys(2));
     assert_eq!(shard.used().1, 2);
-    shard.run(Command::Sweep { limit: 10 });
+    shard.run(Command::Sweep { limit: Bound::rows(10) });
     assert_eq!(shard.used(), (4, 2));
 }
 
@@ -110,7 +117,10 @@ fn a_refusal_says_whether_a_sweep_would_help() {
         exceeded(10, 5, 11, false),
         "its own expired row is given back by the write itself"
     );
-    assert_eq!(shard.run(Command::Sweep { limit: 10 }), Response::Swept { removed: 1, more: false });
+    assert_eq!(
+        shard.run(Command::Sweep { limit: Bound::rows(10) }),
+        Response::Swept { removed: 1, more: false }
+    );
     assert!(matches!(shard.put("b", "12345"), Response::Put { .. }));
     assert_eq!(shard.used(), (6, 1));
 }
@@ -131,7 +141,10 @@ fn overwriting_an_expired_record_gives_its_bytes_and_its_expiry_back() {
         "it is a new record"
     );
     assert_eq!(shard.used(), (10, 1));
-    assert_eq!(shard.run(Command::Sweep { limit: 10 }), Response::Swept { removed: 0, more: false });
+    assert_eq!(
+        shard.run(Command::Sweep { limit: Bound::rows(10) }),
+        Response::Swept { removed: 0, more: false }
+    );
     assert_eq!(shard.value("a").as_deref(), Some("987654321"));
     let ttl_rows = shard.dump().into_iter().filter(|(keyspace, ..)| *keyspace == Keyspace::Ttl).count();
     assert_eq!(ttl_rows, 1);

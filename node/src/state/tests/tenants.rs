@@ -184,7 +184,7 @@ fn a_deleted_tenant_is_gone_at_once_and_its_rows_go_in_steps() {
         shard.run(put_with(&format!("k{n:02}"), "v", ttl, Condition::None));
     }
     shard.pass(1_000);
-    shard.run(Command::Sweep { limit: 3 });
+    shard.run(Command::Sweep { limit: Bound::rows(3) });
     let revision = shard.view().revision();
     assert_eq!(shard.run(remove("uid-9")), refused(Refusal::UidMismatch));
     assert_eq!(shard.run(remove("uid-1")), Response::TenantGone { existed: true });
@@ -194,22 +194,33 @@ fn a_deleted_tenant_is_gone_at_once_and_its_rows_go_in_steps() {
     assert!(shard.view().tenants().is_empty() && shard.view().tenant("acme").is_none());
     assert!(shard.view().reap_due());
     assert_eq!(
-        shard.view().next_expiry_ms().filter(|due| *due <= shard.now_ms),
+        shard.due().filter(|due| *due <= shard.now_ms),
         None,
         "its expired rows call for no sweep"
     );
 
     let again = tenant(shard.run(put_tenant("acme", TenantLimits::default())));
     assert_eq!((again.id, again.usage), (2, Used::default()), "the name is free, the id is not");
-    assert_eq!(shard.run(Command::Reap { limit: 10 }), Response::Swept { removed: 10, more: true });
     assert_eq!(
-        shard.run(Command::Sweep { limit: 2 }),
+        shard.run(Command::Reap { limit: Bound::rows(10) }),
+        Response::Swept { removed: 10, more: true }
+    );
+    assert_eq!(
+        shard.run(Command::Sweep { limit: Bound::rows(2) }),
         Response::Swept { removed: 2, more: true },
         "a sweep may meet them first"
     );
     let mut shard = shard.reopen();
     assert!(shard.view().reap_due());
-    assert_eq!(shard.run(Command::Reap { limit: 10 }), Response::Swept { removed: 10, more: false });
+    let last = [10, 0].map(|removed| Response::Swept {
+        removed,
+        more: removed > 0,
+    });
+    assert_eq!(
+        last.clone().map(|_| shard.run(Command::Reap { limit: Bound::rows(10) })),
+        last,
+        "no row is read to see whether there is one"
+    );
     assert!(!shard.view().reap_due());
     assert_eq!(shard.view().revision(), revision + 2, "rows of a deleted tenant take no revision");
     let rows = shard.dump();
@@ -228,8 +239,11 @@ fn a_reap_leaves_off_where_the_next_begins() {
         shard.put(key, "v");
     }
     shard.run(remove("uid-1"));
-    assert_eq!(shard.run(Command::Reap { limit: 2 }), Response::Swept { removed: 2, more: true });
-    let row = (Keyspace::Tenants, keys::tenant_grave(ACME), keys::record(ACME, "c"));
+    assert_eq!(
+        shard.run(Command::Reap { limit: Bound::rows(2) }),
+        Response::Swept { removed: 2, more: true }
+    );
+    let row = (Keyspace::Tenants, keys::tenant_grave(ACME), keys::record(ACME, "b\0"));
     assert!(shard.dump().contains(&row));
 }
 
@@ -240,18 +254,24 @@ fn records_that_expire_after_their_tenant_call_for_no_sweep() {
     shard.run(remove("uid-1"));
     shard.pass(5_000);
     shard.run(put_tenant("acme", TenantLimits::default()));
-    assert_eq!(shard.view().next_expiry_ms(), None);
+    assert_eq!(shard.due(), None);
     let mut shard = shard.reopen();
-    assert_eq!(shard.view().next_expiry_ms(), None);
-    assert_eq!(shard.run(Command::Reap { limit: 10 }), Response::Swept { removed: 1, more: false });
-    assert_eq!(shard.run(Command::Sweep { limit: 10 }), Response::Swept { removed: 0, more: false });
+    assert_eq!(shard.due(), None);
+    assert_eq!(
+        shard.run(Command::Reap { limit: Bound::rows(10) }),
+        Response::Swept { removed: 1, more: false }
+    );
+    assert_eq!(
+        shard.run(Command::Sweep { limit: Bound::rows(10) }),
+        Response::Swept { removed: 0, more: false }
+    );
 }
 
 #[test]
 fn an_id_is_never_used_again_not_even_after_a_restart() {
     let mut shard = Shard::with(TenantLimits::default());
     shard.run(remove("uid-1"));
-    shard.run(Command::Reap { limit: 1 });
+    shard.run(Command::Reap { limit: Bound::rows(1) });
     let mut shard = shard.reopen();
     assert_eq!(tenant(shard.run(put_tenant("acme", TenantLimits::default()))).id, 2);
 }

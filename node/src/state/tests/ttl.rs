@@ -86,7 +86,7 @@ fn a_stamp_that_goes_back_does_not_bring_anything_back() {
     let mut shard = Shard::with(TenantLimits::default());
     shard.run(put_with("a", "v", Ttl::For(1_000), Condition::None));
     shard.pass(1_000);
-    shard.run(Command::Sweep { limit: 0 });
+    shard.run(Command::Sweep { limit: Bound::rows(0) });
     shard.now_ms -= 900;
     assert_eq!(shard.value("a"), None, "a reader whose clock is behind the log's");
     assert_eq!(
@@ -107,26 +107,32 @@ fn a_sweep_returns_bytes_earliest_first_and_takes_a_revision_each() {
         shard.run(put_with(key, "v", Ttl::For(seconds * 1_000), Condition::None));
     }
     shard.put("e", "v");
-    assert_eq!(shard.view().next_expiry_ms(), Some(START + 1_000));
+    assert_eq!(shard.due(), Some(START + 1_000));
     shard.pass(5_000);
-    assert_eq!(shard.run(Command::Sweep { limit: 2 }), Response::Swept { removed: 2, more: true });
-    assert_eq!(shard.view().revision(), 8);
-    assert!(
-        shard.view().next_expiry_ms().is_some_and(|due| due <= shard.now_ms),
-        "more is due at once"
+    assert_eq!(
+        shard.run(Command::Sweep { limit: Bound::rows(2) }),
+        Response::Swept { removed: 2, more: true }
     );
+    assert_eq!(shard.view().revision(), 8);
+    assert!(shard.due().is_some_and(|due| due <= shard.now_ms), "more is due at once");
     assert_eq!(shard.used(), (6, 2));
-    assert_eq!(shard.run(Command::Sweep { limit: 2 }), Response::Swept { removed: 1, more: false });
+    assert_eq!(
+        shard.run(Command::Sweep { limit: Bound::rows(2) }),
+        Response::Swept { removed: 1, more: false }
+    );
     assert_eq!(shard.used(), (4, 2));
-    assert_eq!(shard.view().next_expiry_ms(), Some(START + 60_000));
-    assert_eq!(shard.run(Command::Sweep { limit: 2 }), Response::Swept { removed: 0, more: false });
+    assert_eq!(shard.due(), Some(START + 60_000));
+    assert_eq!(
+        shard.run(Command::Sweep { limit: Bound::rows(2) }),
+        Response::Swept { removed: 0, more: false }
+    );
     assert_eq!(shard.view().revision(), 9);
     let mut shard = shard.reopen();
-    assert_eq!(shard.view().next_expiry_ms(), Some(START + 60_000));
+    assert_eq!(shard.due(), Some(START + 60_000));
     shard.run(put_with("early", "v", Ttl::For(1_000), Condition::None));
     shard.pass(1_000);
     assert_eq!(
-        shard.run(Command::Sweep { limit: 2 }),
+        shard.run(Command::Sweep { limit: Bound::rows(2) }),
         Response::Swept { removed: 1, more: false },
         "the cursor did not run ahead"
     );
@@ -140,7 +146,7 @@ fn a_sweep_leaves_off_where_the_next_begins() {
         shard.run(put_with(key, "v", Ttl::Until(START + 1_000), Condition::None));
     }
     shard.pass(1_000);
-    shard.run(Command::Sweep { limit: 2 });
+    shard.run(Command::Sweep { limit: Bound::rows(2) });
     let row = |key| (Keyspace::Meta, keys::TTL_CURSOR.to_vec(), keys::ttl(START + 1_000, ACME, key));
     assert!(shard.dump().contains(&row("b")));
 }
@@ -159,7 +165,7 @@ fn many_records_of_one_moment_are_swept_in_steps() {
     shard.index = 251;
     shard.pass(5_000);
     let mut steps = Vec::new();
-    while let Response::Swept { removed, more } = shard.run(Command::Sweep { limit: 100 }) {
+    while let Response::Swept { removed, more } = shard.run(Command::Sweep { limit: Bound::rows(100) }) {
         steps.push(removed);
         if !more {
             break;
@@ -167,7 +173,7 @@ fn many_records_of_one_moment_are_swept_in_steps() {
     }
     assert_eq!(steps, [100, 100, 50]);
     assert_eq!(shard.used(), (0, 0));
-    assert_eq!(shard.view().next_expiry_ms(), None);
+    assert_eq!(shard.due(), None);
     let rows = shard.dump();
     assert!(
         rows.iter()

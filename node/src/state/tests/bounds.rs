@@ -1,0 +1,454 @@
+//! What one entry, and one batch, may cost: rows, bytes of rows, and memory.
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use super::*;
+use crate::storage::{Reader, Row, Rows, StoreError, Write, keys};
+
+const MIB: usize = 1 << 20;
+
+/// Bytes of values that were read, and how many of them were in memory at one time.
+#[derive(Default)]
+struct Meter {
+    read: AtomicUsize,
+    held: AtomicUsize,
+    most_held: AtomicUsize,
+}
+
+struct Held(Bytes, Arc<Meter>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.1.held.fetch_sub(self.0.len(), Ordering::Relaxed);
+    }
+}
+
+impl Meter {
+    fn hold(self: &Arc<Self>, value: Bytes) -> Bytes {
+        self.read.fetch_add(value.len(), Ordering::Relaxed);
+        let held = self.held.fetch_add(value.len(), Ordering::Relaxed) + value.len();
+        self.most_held.fetch_max(held, Ordering::Relaxed);
+        Bytes::from_owner(Held(value, Arc::clone(self)))
+    }
+
+    /// Read since the last time, and the most that was held at one time.
+    fn take(&self) -> (usize, usize) {
+        (self.read.swap(0, Ordering::Relaxed), self.most_held.swap(0, Ordering::Relaxed))
+    }
+}
+
+struct Metered<T> {
+    inner: T,
+    meter: Arc<Meter>,
+}
+
+impl Reader for Metered<Arc<dyn Reader>> {
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.inner.get(keyspace, key)?.map(|value| self.meter.hold(value)))
+    }
+
+    fn range(&self, keyspace: Keyspace, range: KeyRange, direction: Direction) -> Rows {
+        let meter = Arc::clone(&self.meter);
+        let hold = move |row: Result<Row, StoreError>| row.map(|(key, value)| (key, meter.hold(value)));
+        Box::new(self.inner.range(keyspace, range, direction).map(hold))
+    }
+}
+
+impl Store for Metered<FjallStore> {
+    fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
+        self.inner.write(batch)
+    }
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(Metered {
+            inner: self.inner.reader(),
+            meter: Arc::clone(&self.meter),
+        })
+    }
+    fn persist(&mut self) -> Result<(), StoreError> {
+        self.inner.persist()
+    }
+    fn disk_bytes(&self) -> Result<u64, StoreError> {
+        self.inner.disk_bytes()
+    }
+}
+
+/// A machine whose reads are counted, with the tenant `acme`.
+struct Scales {
+    _directory: TempDir,
+    machine: Machine<Metered<FjallStore>>,
+    views: Views,
+    meter: Arc<Meter>,
+    index: u64,
+    now_ms: u64,
+}
+
+impl Scales {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let meter = Arc::new(Meter::default());
+        let store = Metered {
+            inner: FjallStore::open(directory.path()).unwrap(),
+            meter: Arc::clone(&meter),
+        };
+        let (machine, views) = Machine::open(store).unwrap();
+        let mut scales = Scales {
+            _directory: directory,
+            machine,
+            views,
+            meter,
+            index: 0,
+            now_ms: START,
+        };
+        let limits = TenantLimits {
+            max_value_size: 8 << 20,
+            ..TenantLimits::default()
+        };
+        scales.run(put_tenant("acme", limits));
+        scales
+    }
+
+    fn entry(&mut self, command: Command) -> Input {
+        self.index += 1;
+        entry(self.index, self.now_ms, command)
+    }
+
+    fn run(&mut self, command: Command) -> Response {
+        let input = self.entry(command);
+        self.machine.apply(vec![input]).unwrap().remove(0)
+    }
+
+    /// Runs a command until nothing is left, and answers what each run removed. Each reads no more than the bound and one value, and holds no
+    /// more than one value and what lies beside it.
+    fn weigh(&mut self, command: &Command, value: usize) -> Vec<u32> {
+        let mut steps = Vec::new();
+        loop {
+            self.meter.take();
+            let Response::Swept { removed, more } = self.run(command.clone()) else {
+                panic!("{command:?}")
+            };
+            let (read, held) = self.meter.take();
+            let slack = 64 << 10;
+            assert!(read <= Bound::STEP.bytes as usize + value + slack, "one entry read {read} bytes");
+            assert!(held <= value + slack, "one entry held {held} bytes at one time");
+            steps.push(removed);
+            if !more {
+                self.views.latest().scrub().unwrap();
+                return steps;
+            }
+        }
+    }
+}
+
+fn remove() -> Command {
+    Command::DeleteTenant {
+        name: "acme".to_owned(),
+        uid: "uid-1".to_owned(),
+    }
+}
+
+#[test]
+fn a_reap_reads_so_many_bytes_and_one_value_at_a_time() {
+    let mut scales = Scales::new();
+    for n in 0..7 {
+        scales.run(put(&format!("k{n}"), &"v".repeat(MIB)));
+    }
+    scales.run(remove());
+    let steps = scales.weigh(&Command::Reap { limit: Bound::STEP }, MIB);
+    assert_eq!(steps, [2, 2, 2, 1]);
+}
+
+#[test]
+fn a_value_above_the_bound_goes_alone() {
+    let mut scales = Scales::new();
+    for n in 0..3 {
+        scales.run(put(&format!("k{n}"), &"v".repeat(4 * MIB)));
+    }
+    scales.run(remove());
+    let steps = scales.weigh(&Command::Reap { limit: Bound::STEP }, 4 * MIB);
+    assert_eq!(steps, [1, 1, 1, 0]);
+}
+
+#[test]
+fn a_reap_removes_so_many_rows_and_closes_so_many_graves() {
+    let mut scales = Scales::new();
+    let puts = (0..1_200).map(|n| scales.entry(put(&format!("k{n:04}"), "v"))).collect();
+    scales.machine.apply(puts).unwrap();
+    scales.run(remove());
+    assert_eq!(scales.weigh(&Command::Reap { limit: Bound::STEP }, 0), [500, 500, 200]);
+    for n in 0..12 {
+        let name = format!("empty-{n}");
+        scales.run(put_tenant(&name, TenantLimits::default()));
+        scales.run(Command::DeleteTenant {
+            name,
+            uid: "uid-1".to_owned(),
+        });
+    }
+    let left = |more| Response::Swept { removed: 0, more };
+    let answers = [(); 2].map(|()| scales.run(Command::Reap { limit: Bound::rows(6) }));
+    assert_eq!(answers, [left(true), left(false)]);
+}
+
+#[test]
+fn a_sweep_reads_so_many_bytes_and_one_value_at_a_time() {
+    let mut scales = Scales::new();
+    for n in 0..5 {
+        let put = put_with(&format!("k{n}"), &"v".repeat(MIB), Ttl::For(1_000), Condition::None);
+        scales.run(put);
+    }
+    scales.now_ms += 1_000;
+    let steps = scales.weigh(&Command::Sweep { limit: Bound::STEP }, MIB);
+    assert_eq!(steps, [2, 2, 1]);
+}
+
+#[test]
+fn a_batch_ends_when_it_has_touched_enough_whatever_the_number_of_its_entries() {
+    let mut scales = Scales::new();
+    let mut large: VecDeque<_> = (0..10).map(|n| scales.entry(put(&format!("k{n}"), &"v".repeat(4 * MIB)))).collect();
+    assert_eq!(scales.machine.apply_some(&mut large).unwrap().len(), 4);
+    assert_eq!(large.len(), 6);
+    scales.machine.apply(large.into()).unwrap();
+    // Small writes over large values read as much.
+    let mut small: VecDeque<_> = (0..10).map(|n| scales.entry(put(&format!("k{n}"), "v"))).collect();
+    assert_eq!(scales.machine.apply_some(&mut small).unwrap().len(), 4);
+    scales.machine.apply(small.into()).unwrap();
+
+    let rows: Vec<_> = (0..8_000)
+        .map(|n| scales.entry(put_with(&format!("r{n:04}"), "v", Ttl::Until(START + 5_000), Condition::None)))
+        .collect();
+    scales.machine.apply(rows).unwrap();
+    scales.now_ms += 5_000;
+    let mut sweeps: VecDeque<_> = (0..100).map(|_| scales.entry(Command::Sweep { limit: Bound::STEP })).collect();
+    let answers = scales.machine.apply_some(&mut sweeps).unwrap();
+    assert!((1..=5).contains(&answers.len()), "{} sweeps in one batch", answers.len());
+    scales.machine.apply(sweeps.into()).unwrap();
+    assert_eq!(scales.views.latest().used(ACME, scales.now_ms).unwrap().keys, 10);
+    scales.views.latest().scrub().unwrap();
+}
+
+/// Records that expire at one moment are absent at once, and are counted a few per entry, on every member alike.
+#[test]
+fn many_expiries_of_one_moment_are_counted_in_steps() {
+    let mut shard = Shard::with(TenantLimits {
+        quota_keys: 300,
+        ..TenantLimits::default()
+    });
+    let puts = (0..300).map(|n| {
+        entry(
+            2 + n,
+            START,
+            put_with(&format!("k{n:03}"), "v", Ttl::Until(START + 5_000), Condition::None),
+        )
+    });
+    shard.machine.apply(puts.collect()).unwrap();
+    shard.index = 301;
+    shard.pass(5_000);
+    let counted = |shard: &Shard| 300 - shard.view().counted(ACME).keys;
+    assert_eq!(
+        shard.run(delete("k299")),
+        Response::Deleted { revision: None },
+        "absent, counted or not"
+    );
+    assert_eq!(counted(&shard), 64);
+    assert_eq!(shard.used(), (5 * 300, 0), "readers see none of them");
+    assert_eq!(shard.due(), Some(shard.now_ms));
+    let mut shard = shard.reopen();
+    assert_eq!(counted(&shard), 64, "a restarted member has counted no more than the others");
+    shard.run(delete("k299"));
+    assert_eq!(counted(&shard), 128);
+    // Counted rows and uncounted ones go alike.
+    shard.run(Command::SweepTenant {
+        tenant: ACME,
+        keys: vec!["k000".to_owned(), "k200".to_owned(), "k000".to_owned()],
+        bytes: u64::MAX,
+    });
+    assert_eq!(shard.used(), (5 * 298, 0));
+    for _ in 0..3 {
+        shard.run(delete("k299"));
+    }
+    assert_eq!(shard.view().counted(ACME).keys, 0);
+    assert_eq!(
+        shard.run(Command::Sweep { limit: Bound::STEP }),
+        Response::Swept { removed: 298, more: false }
+    );
+    assert_eq!((shard.used(), shard.due()), ((0, 0), None));
+    let rows = shard.dump();
+    let left: Vec<_> = rows.iter().filter(|(_, key, _)| key == keys::TTL_COUNTED).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_quota_says_that_expired_keys_may_be_left_uncounted() {
+    let mut shard = Shard::with(TenantLimits {
+        quota_keys: 200,
+        ..TenantLimits::default()
+    });
+    let puts = (0..200).map(|n| {
+        entry(
+            2 + n,
+            START,
+            put_with(&format!("k{n:03}"), "v", Ttl::Until(START + 5_000), Condition::None),
+        )
+    });
+    shard.machine.apply(puts.collect()).unwrap();
+    shard.index = 201;
+    shard.run(put_tenant("other", TenantLimits::default()));
+    shard.pass(5_000);
+    let elsewhere = |key: &str| Command::Put {
+        tenant: TenantId(2),
+        key: key.to_owned(),
+        value: Bytes::new(),
+        kind: Kind::Bytes,
+        content_type: None,
+        metadata: Vec::new(),
+        ttl: Ttl::Never,
+        condition: Condition::None,
+        mode: PutMode::Upsert,
+    };
+    shard.run(put_tenant(
+        "acme",
+        TenantLimits {
+            quota_keys: 50,
+            ..TenantLimits::default()
+        },
+    ));
+    let waiting = refused(Refusal::KeyCountExceeded {
+        limit: 50,
+        expired_waiting: true,
+    });
+    assert_eq!(shard.put("new", "v"), waiting, "128 of 200 are counted");
+    let expired = shard.view().expired_of(ACME, shard.now_ms).unwrap();
+    assert_eq!((expired.keys.len(), expired.whole), (200, true));
+    shard.run(elsewhere("a"));
+    assert!(matches!(shard.put("new", "v"), Response::Put { created: true, .. }));
+}
+
+/// The same log in batches of all kinds and with restarts in between, while more expires than is counted: the same answers and rows.
+#[test]
+fn counting_in_steps_leaves_no_trace_of_batches_or_restarts() {
+    let mut log = vec![entry(
+        1,
+        START,
+        put_tenant(
+            "acme",
+            TenantLimits {
+                quota_keys: 400,
+                ..TenantLimits::default()
+            },
+        ),
+    )];
+    for n in 0..380 {
+        let put = put_with(&format!("k{n:03}"), "v", Ttl::Until(START + 2_000 + n % 3), Condition::None);
+        log.push(entry(log.len() as u64 + 1, START, put));
+    }
+    for n in 0..30u64 {
+        let command = match n % 5 {
+            0 => Command::Sweep { limit: Bound::rows(7) },
+            1 => Command::SweepTenant {
+                tenant: ACME,
+                keys: (0..4).map(|k| format!("k{:03}", (n * 11 + k * 90) % 380)).collect(),
+                bytes: 16,
+            },
+            2 => delete(&format!("k{:03}", n * 3)),
+            _ => put_with(&format!("n{n}"), "v", Ttl::For(1_000 + n), Condition::None),
+        };
+        log.push(entry(log.len() as u64 + 1, START + 2_000 + n * 50, command));
+    }
+    let run = |batch: usize, restart: bool| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut answers = Vec::new();
+        let mut opened = Some(Machine::open(FjallStore::open(directory.path()).unwrap()).unwrap());
+        for inputs in log.chunks(batch) {
+            let (mut machine, views) = opened.take().unwrap();
+            answers.append(&mut machine.apply(inputs.to_vec()).unwrap());
+            opened = Some(if restart {
+                drop((machine, views));
+                Machine::open(FjallStore::open(directory.path()).unwrap()).unwrap()
+            } else {
+                (machine, views)
+            });
+        }
+        drop(opened);
+        (answers, dump(directory.path()))
+    };
+    let expected = run(log.len(), false);
+    for (batch, restart) in [(1, false), (5, false), (190, true), (13, true)] {
+        assert!(run(batch, restart) == expected, "batches of {batch}, restarts: {restart}");
+    }
+}
+
+/// What others have left behind does not keep a tenant's own expired records from making room.
+#[test]
+fn a_tenants_own_expired_records_are_found_behind_those_of_others() {
+    let mut shard = Shard::with(TenantLimits {
+        quota_storage: 100,
+        ..TenantLimits::default()
+    });
+    shard.run(put_tenant("other", TenantLimits::default()));
+    let mut puts = VecDeque::new();
+    for n in 0..20_000 {
+        shard.index += 1;
+        let mut put = put_with(&format!("k{n:05}"), "v", Ttl::Until(START + 1_000), Condition::None);
+        if let Command::Put { tenant, .. } = &mut put {
+            *tenant = TenantId(2);
+        }
+        puts.push_back(entry(shard.index, START, put));
+    }
+    shard.machine.apply(puts.into()).unwrap();
+    shard.run(put_with("old", &"v".repeat(90), Ttl::Until(START + 1_001), Condition::None));
+    shard.pass(2_000);
+    let refusal = shard.put("new", &"v".repeat(90));
+    assert!(
+        matches!(
+            refusal,
+            Response::Refused(Refusal::StorageQuotaExceeded { expired_waiting: true, .. })
+        ),
+        "{refusal:?}"
+    );
+    let expired = shard.view().expired_of(ACME, shard.now_ms).unwrap();
+    assert_eq!((expired.keys.as_slice(), expired.whole), (["old".to_owned()].as_slice(), true));
+    let usage = shard.view().usage(ACME, shard.now_ms).unwrap();
+    assert!(!usage.whole, "a look at the usage is bounded");
+    let revision = shard.view().revision();
+    let swept = shard.run(Command::SweepTenant {
+        tenant: ACME,
+        keys: expired.keys,
+        bytes: Bound::STEP.bytes,
+    });
+    assert_eq!(swept, Response::Swept { removed: 1, more: false });
+    assert_eq!(shard.view().revision(), revision + 1);
+    assert!(matches!(shard.put("new", &"v".repeat(90)), Response::Put { created: true, .. }));
+    shard.view().scrub().unwrap();
+}
+
+#[test]
+fn a_sweep_of_one_tenant_removes_what_is_expired_and_stops_at_its_bytes() {
+    let mut shard = Shard::with(TenantLimits::default());
+    for key in ["a", "b", "c"] {
+        shard.run(put_with(key, &"v".repeat(100), Ttl::For(1_000), Condition::None));
+    }
+    shard.put("live", "v");
+    shard.pass(1_000);
+    let keys = || ["live", "absent", "a", "b", "c"].map(str::to_owned).to_vec();
+    let sweep = |tenant, bytes| Command::SweepTenant {
+        tenant,
+        keys: keys(),
+        bytes,
+    };
+    assert_eq!(shard.run(sweep(TenantId(9), 1_000)), Response::Swept { removed: 0, more: false });
+    assert_eq!(shard.run(sweep(ACME, 200)), Response::Swept { removed: 2, more: true });
+    assert_eq!(shard.run(sweep(ACME, 1_000)), Response::Swept { removed: 1, more: false });
+    assert_eq!(shard.used(), (5, 1));
+    assert_eq!(
+        shard.run(Command::Sweep { limit: Bound::STEP }),
+        Response::Swept { removed: 0, more: false }
+    );
+}

@@ -159,7 +159,7 @@ impl App {
 
     /// A page of records. `begin` makes the empty page, as of a moment (Unix milliseconds) and with memory for what it may hold.
     ///
-    /// A page ends early, with a place to go on from, when it has cost enough: [`ROWS`], [`READ_BYTES`].
+    /// A page ends early, with a place to go on from, when it has looked at 10,000 rows or read 16 MiB of them.
     ///
     /// # Errors
     /// Those of [`App::admit`]; that no leader answered in time; `too-stale`; `overloaded` when there is no memory for the page.

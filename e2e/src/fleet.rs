@@ -5,6 +5,7 @@
 //! `nft` and loop devices, and fails where they are missing. Whatever is made is taken away on drop; the logs stay unless the test says that
 //! it has passed ([`Fleet::finish`]).
 
+mod clocks;
 mod damage;
 mod membership;
 mod network;
@@ -57,6 +58,8 @@ pub struct Shape {
     pub disks: Disks,
     /// More arguments for every member.
     pub arguments: Vec<String>,
+    /// Whether the members' clocks can be set ([`Fleet::set_clock`]).
+    pub clocks: bool,
 }
 
 impl Shape {
@@ -66,6 +69,7 @@ impl Shape {
             members: 3,
             disks,
             arguments: Vec::new(),
+            clocks: false,
         }
     }
 }
@@ -98,6 +102,7 @@ pub struct Fleet {
     http: reqwest::Client,
     program: PathBuf,
     arguments: Vec<String>,
+    clocks: bool,
     directory: PathBuf,
     certificates: PathBuf,
     finished: bool,
@@ -130,11 +135,15 @@ impl Fleet {
             http: observe::client()?,
             program,
             arguments: shape.arguments,
+            clocks: shape.clocks,
             certificates: directory.join("certs"),
             directory,
             finished: false,
         };
         fleet.make_certificates()?;
+        if fleet.clocks {
+            clocks::prepare(&fleet.directory, shape.members)?;
+        }
         std::fs::write(fleet.directory.join("tenants.yaml"), format!("tenants:\n- name: {TENANT}\n"))?;
         for number in 0..shape.members {
             let name = member_name(number);
@@ -207,9 +216,16 @@ impl Fleet {
         let arguments = self.member_arguments(number);
         let net = self.network.path(number);
         let program = self.program.clone();
+        let environment = self.clocks.then(|| clocks::environment(&self.directory, number));
         let member = self.member(number);
         anyhow::ensure!(member.process.is_none(), "member {} runs already", member.name);
-        member.process = Some(Process::start(&program, &net, &arguments, &member.log)?);
+        member.process = Some(Process::start(
+            &program,
+            &net,
+            &arguments,
+            environment.as_slice().as_flattened(),
+            &member.log,
+        )?);
         Ok(())
     }
 

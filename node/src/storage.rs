@@ -6,6 +6,7 @@
 
 mod damage;
 mod fjall_store;
+mod flush_watch;
 mod generations;
 pub mod keys;
 mod loading;
@@ -17,6 +18,7 @@ use std::{ops::Bound, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 
 pub use fjall_store::{FjallStore, MEMTABLE_BYTES};
+pub use flush_watch::{FlushFigures, FlushWatch, Looking};
 pub use generations::FjallStores;
 pub use space::{Space, space};
 

@@ -20,7 +20,7 @@ pub struct Process {
 
 impl Process {
     /// Starts `program` in the network namespace at `net`. Its output is added to the file `log`.
-    pub(super) fn start(program: &Path, net: &str, arguments: &[String], log: &Path) -> Result<Self> {
+    pub(super) fn start(program: &Path, net: &str, arguments: &[String], environment: &[(&str, String)], log: &Path) -> Result<Self> {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -29,7 +29,7 @@ impl Process {
         // `setpriv` and `nsenter` become the program: the process id stays. The first sees to it that it does not outlive the test, however that ends.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "nsenter", &format!("--net={net}")]);
-        command.arg(program).args(arguments);
+        command.arg(program).args(arguments).envs(environment.iter().cloned());
         for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("KVNODE_")) {
             command.env_remove(variable);
         }

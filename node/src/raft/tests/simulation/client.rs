@@ -126,7 +126,7 @@ fn put(tenant: TenantId, key: &str, value: &str, dice: &mut Dice) -> Command {
     // Some end while things go wrong, some would only if time jumped.
     let ttl = match dice.roll(8) {
         0 | 1 => Ttl::For(1_000 + dice.roll(2_000)),
-        2 => Ttl::For(9_000),
+        2 => Ttl::For(12_000),
         3 => Ttl::For(3_600_000),
         _ => Ttl::Never,
     };

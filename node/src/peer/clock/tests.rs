@@ -52,6 +52,7 @@ impl Fleet {
         }
         let until = self.now + time;
         while self.now < until {
+            self.clocks[leader].look_at(self.wall(leader), self.now, false);
             for at in (0..self.clocks.len()).filter(|at| *at != leader) {
                 self.frame(at, leader);
                 self.frame(leader, at);

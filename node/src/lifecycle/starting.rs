@@ -253,7 +253,7 @@ impl Starting {
         };
 
         let seen = Seen::new(data_dir.path(), disk_reserve, transport.clone());
-        show(figures, &group, &views, &wal, health, &data_dir, seen.clone(), flushes.clone());
+        show(figures, &group, &views, &wal, health, &data_dir, (seen.clone(), flushes.clone()));
         let member = admin::Member {
             group: group.clone(),
             views: views.clone(),
@@ -447,8 +447,7 @@ fn show(
     log: &Wal,
     health: &Health,
     data_dir: &DataDir,
-    disk: Seen,
-    flushes: storage::FlushWatch,
+    (disk, flushes): (Seen, storage::FlushWatch),
 ) {
     let (group, views, log, health, path) = (
         group.clone(),

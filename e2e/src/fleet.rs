@@ -5,6 +5,7 @@
 //! `nft` and loop devices, and fails where they are missing. Whatever is made is taken away on drop; the logs stay unless the test says that
 //! it has passed ([`Fleet::finish`]).
 
+mod clocks;
 mod damage;
 mod membership;
 mod memory;
@@ -65,6 +66,8 @@ pub struct Shape {
     pub memory: Option<u64>,
     /// More tenants than [`TENANT`]: items of the file of `--tenants`.
     pub tenants: String,
+    /// Whether the members' clocks can be set ([`Fleet::set_clock`]).
+    pub clocks: bool,
 }
 
 impl Shape {
@@ -77,6 +80,7 @@ impl Shape {
             descriptors: None,
             memory: None,
             tenants: String::new(),
+            clocks: false,
         }
     }
 }
@@ -112,6 +116,7 @@ pub struct Fleet {
     program: PathBuf,
     arguments: Vec<String>,
     descriptors: Option<u32>,
+    clocks: bool,
     directory: PathBuf,
     certificates: PathBuf,
     finished: bool,
@@ -145,11 +150,15 @@ impl Fleet {
             program,
             arguments: shape.arguments,
             descriptors: shape.descriptors,
+            clocks: shape.clocks,
             certificates: directory.join("certs"),
             directory,
             finished: false,
         };
         fleet.make_certificates()?;
+        if fleet.clocks {
+            clocks::prepare(&fleet.directory, shape.members)?;
+        }
         let tenants = format!("tenants:\n- name: {TENANT}\n{}", shape.tenants);
         std::fs::write(fleet.directory.join("tenants.yaml"), tenants)?;
         for number in 0..shape.members {
@@ -231,14 +240,17 @@ impl Fleet {
         let arguments = self.member_arguments(number);
         let net = self.network.path(number);
         let (program, descriptors) = (self.program.clone(), self.descriptors);
+        let environment = self.clocks.then(|| clocks::environment(&self.directory, number));
         let member = self.member(number);
         anyhow::ensure!(member.process.is_none(), "member {} runs already", member.name);
         let door = member.memory.as_ref().map(Memory::door);
-        let bounds = process::Bounds {
+        let surroundings = process::Surroundings {
+            net: &net,
             descriptors,
             group: door.as_deref(),
+            environment: environment.as_slice().as_flattened(),
         };
-        member.process = Some(Process::start(&program, &net, &bounds, &arguments, &member.log)?);
+        member.process = Some(Process::start(&program, &surroundings, &arguments, &member.log)?);
         Ok(())
     }
 

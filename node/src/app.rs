@@ -64,6 +64,11 @@ impl App {
         self.views.latest()
     }
 
+    /// The shard's time as far as this member knows it, Unix milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.group.now_ms()
+    }
+
     /// When a request that comes now must be answered: after `wanted`, or after the cluster's default.
     ///
     /// # Errors

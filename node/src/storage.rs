@@ -7,6 +7,7 @@
 mod calls;
 mod damage;
 mod fjall_store;
+mod flush_watch;
 mod generations;
 pub mod keys;
 mod loading;
@@ -22,6 +23,7 @@ use crate::descriptors;
 pub(crate) use calls::Counted;
 pub use calls::{Call, Calls};
 pub use fjall_store::{FjallStore, MEMTABLE_BYTES};
+pub use flush_watch::{FlushFigures, FlushWatch, Looking};
 pub use generations::FjallStores;
 pub use space::{Space, space};
 

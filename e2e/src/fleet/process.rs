@@ -18,17 +18,27 @@ pub struct Process {
     child: Child,
 }
 
-/// What a process may use at most.
-pub(super) struct Bounds<'a> {
+/// What a process runs in.
+pub(super) struct Surroundings<'a> {
+    /// The network namespace.
+    pub(super) net: &'a str,
     /// How many files it may open; none: as many as the test itself.
     pub(super) descriptors: Option<u32>,
     /// The control group that it is in: the file that takes the ids of its processes.
     pub(super) group: Option<&'a Path>,
+    /// Variables that are added to the test's own.
+    pub(super) environment: &'a [(&'a str, String)],
 }
 
 impl Process {
-    /// Starts `program` in the network namespace at `net`, within these bounds. Its output is added to the file `log`.
-    pub(super) fn start(program: &Path, net: &str, bounds: &Bounds<'_>, arguments: &[String], log: &Path) -> Result<Self> {
+    /// Starts `program` in these surroundings. Its output is added to the file `log`.
+    pub(super) fn start(program: &Path, surroundings: &Surroundings<'_>, arguments: &[String], log: &Path) -> Result<Self> {
+        let Surroundings {
+            net,
+            descriptors,
+            group,
+            environment,
+        } = surroundings;
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -37,15 +47,15 @@ impl Process {
         // `setpriv`, `nsenter` and `prlimit` become the program: the process id stays. The first sees to it that it does not outlive the test, however that ends.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
-        if let Some(group) = bounds.group {
+        if let Some(group) = group {
             // So does the shell, once its own id is written.
             command.args(["sh", "-c", r#"echo $$ > "$0" && exec "$@""#]).arg(group);
         }
         command.args(["nsenter", &format!("--net={net}")]);
-        if let Some(count) = bounds.descriptors {
+        if let Some(count) = descriptors {
             command.args(["prlimit", &format!("--nofile={count}:{count}")]);
         }
-        command.arg(program).args(arguments);
+        command.arg(program).args(arguments).envs(environment.iter().cloned());
         for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("KVNODE_")) {
             command.env_remove(variable);
         }

@@ -5,6 +5,7 @@
 //! order, though not the same interleaving. Root, loop devices and network namespaces are needed, and missing ones fail the test.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+mod clocks;
 mod corruption;
 mod deletions;
 mod frozen;

@@ -1,15 +1,13 @@
 //! How long a record is to live. In: `ttl=` and `expires_at=`. Out: the wish, for the state machine to weigh against the tenant's limits.
 //! Absent: those limits, and the stamp that a length counts from.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use kvfleet_api::{Code, tenant::bounds};
 
 use super::{query::Query, refuse, time};
 use crate::{problem::Failure, state::Ttl};
 
-/// The wish of a write.
-pub(super) fn of_write(query: &mut Query) -> Result<Ttl, Failure> {
+/// The wish of a write; `now_ms` is asked when a moment has to be weighed.
+pub(super) fn of_write(query: &mut Query, now_ms: impl FnOnce() -> u64) -> Result<Ttl, Failure> {
     match (query.take("ttl")?, query.take("expires_at")?) {
         (None, None) => Ok(Ttl::Default),
         (Some(_), Some(_)) => Err(invalid("ttl", "give ttl= or expires_at=, not both")),
@@ -41,8 +39,8 @@ fn of_length(text: &str) -> Result<Ttl, Failure> {
     }
 }
 
-/// `now_ms` is this member's clock, which is good enough to tell a mistake. Whether the moment is a second ahead is for the leader's
-/// stamp to say.
+/// `now_ms` is the shard's time as this member knows it, which is good enough to tell a mistake (its own clock is not: one that is wrong
+/// would refuse what all others take). Whether the moment is a second ahead is for the leader's stamp to say.
 fn of_moment(text: &str, now_ms: u64) -> Result<Ttl, Failure> {
     if matches!(text, "null" | "0") {
         return Ok(Ttl::Never);
@@ -61,13 +59,8 @@ fn of_moment(text: &str, now_ms: u64) -> Result<Ttl, Failure> {
     Ok(Ttl::Until(moment))
 }
 
-/// How far this member's clock may be from the shard's before a moment just under the limit is refused here and not there.
+/// How far this member may be behind the shard's time before a moment just under the limit is refused here and not there.
 const CLOCKS: u64 = 60_000;
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// A duration in milliseconds: numbers with the units ms, s, m, h, as in manifests. None for any other text.
 pub(super) fn duration_ms(text: &str) -> Option<u64> {
@@ -95,7 +88,7 @@ mod tests {
 
     fn wish(query: &str) -> Result<Ttl, Code> {
         let mut query = Query::parse(Some(query)).unwrap();
-        of_write(&mut query).map_err(|failure| failure.0.code)
+        of_write(&mut query, || 1_795_262_400_000).map_err(|failure| failure.0.code)
     }
 
     /// covers rows 12, 28

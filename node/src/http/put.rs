@@ -18,7 +18,7 @@ pub(super) async fn put(call: &mut Call, tenant: String, in_path: Option<String>
     let caller = call.caller(tenant)?;
     let mut query = call.query()?;
     let key = key::of(in_path.as_deref(), &mut query)?;
-    let ttl = expiry::of_write(&mut query)?;
+    let ttl = expiry::of_write(&mut query, || call.port.app.now_ms())?;
     let ack = call.ack(&mut query)?;
     query.finish()?;
     call.check_headers(

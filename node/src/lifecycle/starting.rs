@@ -111,6 +111,7 @@ pub(super) struct Open {
     pub(super) failures: tokio::sync::Mutex<mpsc::UnboundedReceiver<String>>,
     /// Watches as long as this is there, so also while the member closes.
     pub(super) _disk_watch: DiskWatch,
+    pub(super) _flush_watch: storage::Looking,
     // Last, so that it goes when nothing uses it any more.
     pub(super) temporary: Option<Temporary>,
 }
@@ -198,7 +199,7 @@ impl Starting {
         let store_dir = data_dir.state_machine();
         // A member alone has nobody to replace it, and may have its files put right.
         let quarantine = cluster.is_some().then(|| data_dir.path().to_owned());
-        let (machine, views) = when_there_is_space("the state machine", move || {
+        let (machine, views, flushes) = when_there_is_space("the state machine", move || {
             let quarantine = quarantine.clone();
             let note = move |reason: &str| {
                 // An engine that gives up for want of space has met no damage, and the next start may find some.
@@ -209,7 +210,11 @@ impl Starting {
                     tracing::error!(%error, "the damage could not be noted for the next start");
                 }
             };
-            let opened = panics::caught(note, || FjallStores::open(&store_dir).and_then(Machine::open));
+            let opened = panics::caught(note, || {
+                let store = FjallStores::open(&store_dir)?;
+                let flushes = store.flushes();
+                Machine::open(store).map(|(machine, views)| (machine, views, flushes))
+            });
             Ok(opened.map_err(LifecycleError::StorePanic)??)
         })
         .await?;
@@ -250,7 +255,7 @@ impl Starting {
 
         let seen = Seen::new(data_dir.path(), disk_reserve, transport.clone());
         let used = Used::watch(data_dir.path().to_owned()).map_err(no_thread)?;
-        show(figures, &group, &views, &wal, health, used, seen.clone());
+        show(figures, &group, &views, &wal, health, used, (seen.clone(), flushes.clone()));
         let member = admin::Member {
             group: group.clone(),
             views: views.clone(),
@@ -281,8 +286,12 @@ impl Starting {
         let data_port = data_port::open(settings, &ports.data, group.clone(), views.clone())?;
         let disk_watch = DiskWatch::start(seen, group.clone(), data_port.cutter()).map_err(no_thread)?;
 
+        let flush_watch = flushes
+            .start()
+            .map_err(|error| LifecycleError::Failed(format!("the system gives no thread to watch the storage engine: {error}")))?;
+
         let ready = group.clone();
-        health.started(Readiness::Ask(Arc::new(move || ready.readiness())));
+        health.started(Readiness::Ask(Arc::new(move || flushes.check().and_then(|()| ready.readiness()))));
         tracing::info!(
             cluster = %identity.cluster, member = identity.member, name, data = %addresses.data, health = %addresses.health,
             metrics = %addresses.metrics, admin = %addresses.admin, peer = peer_advertise, "the member is open"
@@ -320,6 +329,7 @@ impl Starting {
             role,
             failures: tokio::sync::Mutex::new(failures),
             _disk_watch: disk_watch,
+            _flush_watch: flush_watch,
             temporary,
         })
     }
@@ -441,7 +451,15 @@ fn no_thread(error: std::io::Error) -> LifecycleError {
 }
 
 /// Lets the metrics port see the member.
-fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Health, used: Used, disk: Seen) {
+fn show(
+    figures: &Figures,
+    group: &Group,
+    views: &Views,
+    log: &Wal,
+    health: &Health,
+    used: Used,
+    (disk, flushes): (Seen, storage::FlushWatch),
+) {
     let (group, views, log, health) = (group.clone(), views.clone(), log.clone(), health.clone());
     let read = move || {
         let status = group.status();
@@ -461,6 +479,7 @@ fn show(figures: &Figures, group: &Group, views: &Views, log: &Wal, health: &Hea
             storage_bytes: used.bytes(),
             disk_free_bytes: disk.free(),
             disk_room_bytes: disk.room(),
+            flushes: flushes.figures(),
             quarantined: false,
             peers: PeerCounters {
                 sent: traffic.sent,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::storage::FlushFigures;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -61,6 +62,8 @@ pub struct MemberFigures {
     pub disk_free_bytes: u64,
     /// Bytes free above the reserve; 0 when data that grows is refused.
     pub disk_room_bytes: u64,
+    /// What the storage engine has not flushed.
+    pub flushes: FlushFigures,
     /// The write-ahead log.
     pub log: LogCounters,
     /// Bytes of the entries that the log holds.
@@ -114,6 +117,7 @@ impl Collector for MemberCollector {
             storage_bytes,
             disk_free_bytes,
             disk_room_bytes,
+            flushes,
             log: LogCounters {
                 groups,
                 fsyncs,
@@ -190,8 +194,25 @@ impl Collector for MemberCollector {
                 disk_room_bytes,
             ),
         ];
+        let gauges = gauges.into_iter().chain([
+            (
+                "storage_memtable_bytes",
+                "Bytes in the storage engine's memtables that are written to",
+                flushes.memtable_bytes,
+            ),
+            (
+                "storage_journal_bytes",
+                "Bytes in the storage engine's journals",
+                flushes.journal_bytes,
+            ),
+            (
+                "storage_flushes_stalled",
+                "1 while the storage engine does not flush and its memory grows; restart the member",
+                u64::from(flushes.stalled),
+            ),
+        ]);
         // A member without a group has no figures of it, and zeros would look like some.
-        let gauges = gauges.into_iter().filter(|_| !quarantined);
+        let gauges = gauges.filter(|_| !quarantined);
         for (name, help, value) in states.into_iter().chain(gauges) {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;

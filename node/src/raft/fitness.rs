@@ -26,6 +26,8 @@ const SKEW_MS: u64 = 500;
 const SKEWED_FOR: Duration = Duration::from_secs(3);
 /// How long one attempt to hand over may take.
 const HAND_OVER: Duration = Duration::from_millis(1_000);
+/// How long steps of the clock are not told of again, so that one that will not stand still fills no log.
+const TOLD: Duration = Duration::from_secs(10);
 /// After a hand-over, or a failed attempt, for want of room or for the clock: long enough that leadership does not go round in circles.
 const REST: Duration = Duration::from_secs(30);
 
@@ -92,8 +94,10 @@ impl Inner {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut skewed_since = None;
         let mut rest_until: Option<Instant> = None;
+        let mut told_until = Instant::now();
         loop {
             looks.tick().await;
+            self.look_at_clock(&mut told_until);
             let waits = self.wal.metrics().waiting_for_space || self.progress.waits_for_space();
             self.transport.rooms().set_blocked(waits);
             if !self.leadership.borrow().own {
@@ -116,6 +120,22 @@ impl Inner {
                 _ if self.transport.rooms().own() == 0 || !self.quorum_has_room(None) => Intake::NoGrowth,
                 _ => Intake::All,
             });
+        }
+    }
+
+    /// A step of this machine's clock is told of.
+    fn look_at_clock(&self, told_until: &mut Instant) {
+        let clock = self.transport.clock();
+        // Entries replayed after a start may bear a later stamp than the state that was opened.
+        clock.hear_stamp(self.views.latest().stamp_ms());
+        let step = clock.look().filter(|_| Instant::now() >= *told_until);
+        if let Some(step_ms) = step {
+            *told_until = Instant::now() + TOLD;
+            tracing::warn!(
+                step_ms,
+                "this machine's clock was stepped, or the machine was suspended: expiry goes on by monotonic time; look at the machine's \
+                 time synchronisation"
+            );
         }
     }
 

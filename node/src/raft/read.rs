@@ -97,6 +97,11 @@ impl Group {
         Ok(ReadPoint { view, now_ms, age })
     }
 
+    /// The shard's time as far as this member knows it without asking, Unix milliseconds. No single machine's clock decides it.
+    pub fn now_ms(&self) -> u64 {
+        self.inner.transport.clock().local(self.inner.views.latest().stamp_ms())
+    }
+
     /// Returns when this member has applied this revision.
     ///
     /// # Errors
@@ -145,8 +150,9 @@ impl Inner {
             if let ReadAnswer::At { index, stamp_ms } = answer {
                 return match tokio::time::timeout_at(deadline, self.views.wait_applied(index)).await {
                     Ok(Ok(view)) => Ok(ReadPoint {
+                        // Not before what is in the view: after a restart the log may know a later stamp than the leader did.
+                        now_ms: stamp_ms.max(view.stamp_ms()),
                         view,
-                        now_ms: stamp_ms,
                         age: None,
                     }),
                     Ok(Err(_)) => Err(ReadError::Draining),

@@ -12,18 +12,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
+use fjall::{AbstractTree as _, Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
 
 use super::{
     Calls, Direction, FjallStores, KeyRange, Keyspace, NoReader, Reader, Row, Rows, Space, Store, StoreError, Stores, Write,
-    row_cache::RowCache, space,
+    flush_watch::{FlushWatch, Memtable},
+    row_cache::RowCache,
+    space,
 };
 use crate::descriptors::Shares;
 
 /// Beyond it a read goes to the files' pages. It is no bound on resident memory when values are large.
 const BLOCK_CACHE_BYTES: u64 = 16 << 20;
 /// All journals together; a memtable that holds one back is flushed. Bounds recovery after a crash to about a second.
-const JOURNAL_BYTES: u64 = 128 << 20;
+pub(super) const JOURNAL_BYTES: u64 = 128 << 20;
 /// Memtables of keyspaces that every batch writes much to. Larger ones hold more memory, smaller ones stall more often.
 const BUSY_MEMTABLE_BYTES: u64 = 16 << 20;
 /// Memtables of keyspaces of small rows that are overwritten again and again.
@@ -32,8 +34,10 @@ const SMALL_MEMTABLE_BYTES: u64 = 8 << 20;
 pub const MEMTABLE_BYTES: u64 = 2 * BUSY_MEMTABLE_BYTES + 3 * SMALL_MEMTABLE_BYTES;
 /// Values from this size live outside the tree, so that a compaction does not copy them.
 const SEPARATE_FROM_BYTES: u32 = 1 << 10;
-/// One may be flushing while the other compacts.
-const WORKER_THREADS: usize = 2;
+/// However few processors there are: a single worker waits for room in the queue that it alone empties, for good. Of several the first only
+/// flushes, and spins while all others compact; so one flushes and two compact. What is left of the danger: [`super::flush_watch`].
+const WORKER_THREADS: usize = 3;
+const _: () = assert!(WORKER_THREADS >= 2, "a single worker can wait for itself");
 
 /// A fjall database with the state machine's keyspaces.
 pub struct FjallStore {
@@ -42,6 +46,7 @@ pub struct FjallStore {
     directory: PathBuf,
     stores: Option<FjallStores>,
     calls: Arc<Calls>,
+    flushes: FlushWatch,
 }
 
 struct Opened {
@@ -65,16 +70,32 @@ impl FjallStore {
             directory: directory.to_owned(),
             stores: None,
             calls: Arc::default(),
+            flushes: FlushWatch::default(),
         };
+        store.show_flushes();
         store.persist()?;
         Ok(store)
     }
 
     /// As one of several sets.
     pub(super) fn among(self, stores: FjallStores) -> Self {
-        FjallStore {
+        let store = FjallStore {
+            flushes: stores.flushes(),
             stores: Some(stores),
             ..self
+        };
+        store.show_flushes();
+        store
+    }
+
+    /// The watch over its engine, and over that of each store that takes its place.
+    pub fn flushes(&self) -> FlushWatch {
+        self.flushes.clone()
+    }
+
+    fn show_flushes(&self) {
+        if let Some(opened) = &self.opened {
+            self.flushes.follow(&opened.keyspaces, &self.directory);
         }
     }
 
@@ -98,11 +119,10 @@ impl Opened {
             path: directory.to_owned(),
             source,
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(WORKER_THREADS);
         let database = Database::builder(directory)
             .cache_size(BLOCK_CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
-            .worker_threads(threads)
+            .worker_threads(WORKER_THREADS)
             .max_cached_files(Some(Shares::now().store))
             .open()
             .map_err(failed)?;
@@ -171,6 +191,7 @@ impl Store for FjallStore {
         // fjall locks its directory, against this process too.
         self.opened = None;
         self.opened = Some(Opened::new(&self.directory)?);
+        self.show_flushes();
         let persisted = self.persist();
         if persisted.is_err() {
             self.opened = None;
@@ -220,7 +241,7 @@ impl Drop for Home {
 }
 
 /// The handles, opened once.
-struct Keyspaces {
+pub(super) struct Keyspaces {
     meta: fjall::Keyspace,
     tenants: fjall::Keyspace,
     usage: fjall::Keyspace,
@@ -246,6 +267,20 @@ impl Keyspaces {
         })
     }
 
+    /// The memtables that are written to.
+    pub(super) fn memtables(&self) -> Vec<Memtable> {
+        let memtable = |keyspace: Keyspace| {
+            let active = self.get(keyspace).tree.active_memtable();
+            Memtable {
+                keyspace: keyspace.name(),
+                number: active.id(),
+                bytes: active.size(),
+                limit: memtable_bytes(keyspace),
+            }
+        };
+        Keyspace::ALL.into_iter().map(memtable).collect()
+    }
+
     fn get(&self, keyspace: Keyspace) -> &fjall::Keyspace {
         match keyspace {
             Keyspace::Meta => &self.meta,
@@ -257,17 +292,22 @@ impl Keyspaces {
     }
 }
 
+fn memtable_bytes(keyspace: Keyspace) -> u64 {
+    match keyspace {
+        Keyspace::Records | Keyspace::Ttl => BUSY_MEMTABLE_BYTES,
+        Keyspace::Meta | Keyspace::Tenants | Keyspace::Usage => SMALL_MEMTABLE_BYTES,
+    }
+}
+
 /// How a keyspace is made. fjall stores this with it: a change here reaches only directories made later.
 fn options(keyspace: Keyspace) -> KeyspaceCreateOptions {
-    let base = KeyspaceCreateOptions::default();
+    let base = KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes(keyspace));
     match keyspace {
         // Reads mostly find their key, so the last level goes without a filter.
         Keyspace::Records => base
-            .max_memtable_size(BUSY_MEMTABLE_BYTES)
             .expect_point_read_hits(true)
             .with_kv_separation(Some(KvSeparationOptions::default().separation_threshold(SEPARATE_FROM_BYTES))),
-        Keyspace::Ttl => base.max_memtable_size(BUSY_MEMTABLE_BYTES).expect_point_read_hits(true),
-        Keyspace::Meta | Keyspace::Tenants | Keyspace::Usage => base.max_memtable_size(SMALL_MEMTABLE_BYTES).expect_point_read_hits(true),
+        Keyspace::Ttl | Keyspace::Meta | Keyspace::Tenants | Keyspace::Usage => base.expect_point_read_hits(true),
     }
 }
 
@@ -331,4 +371,27 @@ fn row(keyspace: Keyspace, guard: fjall::Guard) -> Result<Row, StoreError> {
         source,
     })?;
     Ok((Bytes::from_owner(key), Bytes::from_owner(value)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A single worker can wait for itself, and `taskset -c 0`, or a pod with less than two processors, must not make it one.
+    #[test]
+    fn the_engine_has_more_than_one_worker_however_few_processors_there_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let named = || {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            let names = tasks
+                .flatten()
+                .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+            names.filter(|name| name.trim_end() == "fjall:worker").count()
+        };
+        // Other tests' engines come and go meanwhile, but none of them has less.
+        let store = FjallStore::open(directory.path()).unwrap();
+        assert!(named() >= WORKER_THREADS);
+        drop(store);
+    }
 }

@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-use super::{FjallStore, Incoming, StoreError, Stores, loading};
+use super::{FjallStore, FlushWatch, Incoming, StoreError, Stores, loading};
 
 /// The file that names the set in use.
 const POINTER: &str = "CURRENT";
@@ -37,6 +37,7 @@ struct Folder {
     path: PathBuf,
     /// The name of the next set. Names are numbers that only rise.
     next: AtomicU64,
+    flushes: FlushWatch,
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
@@ -90,9 +91,14 @@ impl FjallStores {
             folder: Arc::new(Folder {
                 path: folder.to_owned(),
                 next: AtomicU64::new(next),
+                flushes: FlushWatch::default(),
             }),
         };
         Ok(store.among(stores))
+    }
+
+    pub(super) fn flushes(&self) -> FlushWatch {
+        self.folder.flushes.clone()
     }
 
     fn directory(&self, set: u64) -> PathBuf {

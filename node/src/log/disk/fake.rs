@@ -128,6 +128,12 @@ impl FakeDisk {
         self.world().operations_left = count;
     }
 
+    /// Whether operations still work.
+    #[cfg(tokio_unstable)]
+    pub(crate) fn has_power(&self) -> bool {
+        self.world().operations_left > 0
+    }
+
     /// Cuts the power and puts it back: of what was not flushed, chance decides.
     pub(crate) fn power_cycle(&self, dice: &mut Dice) {
         let mut world = self.world();

@@ -123,8 +123,11 @@ pub(super) fn look(point: &ReadPoint, tenant: TenantId, key: &str) -> Seen {
 }
 
 fn put(tenant: TenantId, key: &str, value: &str, dice: &mut Dice) -> Command {
-    let ttl = match dice.roll(4) {
-        0 => Ttl::For(1_000 + dice.roll(2_000)),
+    // Some end while things go wrong, some would only if time jumped.
+    let ttl = match dice.roll(8) {
+        0 | 1 => Ttl::For(1_000 + dice.roll(2_000)),
+        2 => Ttl::For(12_000),
+        3 => Ttl::For(3_600_000),
         _ => Ttl::Never,
     };
     let condition = match dice.roll(6) {

@@ -12,7 +12,7 @@ use super::{
     faults::Faults,
     history::Totals,
     invariants::{self, Final},
-    member::{Seat, name},
+    member::{Seat, id, name},
     trace::Trace,
     world::World,
 };
@@ -153,7 +153,11 @@ impl Cluster<'_> {
             .tcp_capacity(4_096)
             .enable_random_order()
             .build();
-        let count = if dice.roll(4) == 0 { 5 } else { 3 };
+        let count = match dice.roll(8) {
+            0 => 2,
+            1 | 2 => 5,
+            _ => 3,
+        };
         let seats: Vec<_> = (0..count).map(|at| Seat::new(at, count, seed, Arc::clone(world))).collect();
         if std::env::var(FLUSHES).is_ok_and(|flushes| flushes == IGNORED) {
             for seat in &seats {
@@ -234,6 +238,13 @@ impl Cluster<'_> {
         if let Some(process) = &self.seats[at].life.lock().unwrap().process {
             act(process);
         }
+    }
+
+    /// A member that some member takes for the leader.
+    pub(super) fn leader(&self) -> Option<usize> {
+        let state = self.world.state();
+        let leader = state.standing.values().find_map(|standing| standing.leader)?;
+        (0..self.seats.len()).find(|at| id(*at) == leader)
     }
 
     pub(super) fn set_ahead(&self, at: usize, ahead_ms: i64) {

@@ -102,12 +102,14 @@ impl Faults {
                 self.until(long, End::FailRate);
             }
             17 | 18 => {
-                // One clock at a time: of three, the shard's time stands one that is wrong.
+                // One clock at a time: however many members there are, the shard's time stands one that is wrong.
                 if self.ends.values().any(|end| matches!(end, End::Clock(_))) {
                     return;
                 }
-                let ahead = dice.roll(20_000) as i64 - 10_000;
-                cluster.note(format!("the clock of m{at} is {ahead} ms ahead"));
+                // Half of the time the leader's.
+                let at = if dice.roll(2) == 0 { cluster.leader().unwrap_or(at) } else { at };
+                let ahead = step(dice);
+                cluster.note(format!("the clock of m{at} steps by {ahead} ms"));
                 cluster.set_ahead(at, ahead);
                 self.until(long + 3_000, End::Clock(at));
             }
@@ -163,6 +165,17 @@ impl Faults {
         disk.set_bytes(file, &bytes);
         self.damaged += 1;
         cluster.note(format!("byte {place} of {file} on m{at} changes"));
+    }
+}
+
+/// By how much a clock steps, milliseconds.
+fn step(dice: &mut Dice) -> i64 {
+    match dice.roll(6) {
+        0 => 10_000,
+        1 => -10_000,
+        2 => 86_400_000,
+        3 => -86_400_000,
+        _ => dice.roll(20_000) as i64 - 10_000,
     }
 }
 

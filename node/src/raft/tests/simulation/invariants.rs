@@ -4,6 +4,7 @@
 mod converged;
 mod election_safety;
 mod expired_stays_absent;
+mod expires_in_time;
 mod linearizable;
 mod local_reads_monotonic;
 mod log_matching;
@@ -112,5 +113,7 @@ pub(super) fn verify(observed: &Observed, history: &History, crashes: &[u64], la
     linearizable::check(history)?;
     reads_true::check(&replay, history)?;
     local_reads_monotonic::check(history)?;
-    expired_stays_absent::check(history, crashes)
+    expired_stays_absent::check(history, crashes)?;
+    // A member that has refused its log is none.
+    expires_in_time::check(&replay, history, last.len())
 }

@@ -99,7 +99,12 @@ impl Seat {
             life.process = Some(Arc::clone(&process));
             (process, life.number)
         };
-        runtime::simulated::within(process, self.start(life)).await
+        let ended = runtime::simulated::within(process, Arc::clone(&self).start(life)).await;
+        if ended.is_err() && !self.disk.has_power() {
+            // Its power has been cut and it has noticed; the rest of it goes in the next milliseconds.
+            return Ok(std::future::pending().await);
+        }
+        ended
     }
 
     async fn start(self: Arc<Self>, life: u64) -> turmoil::Result {
@@ -123,6 +128,8 @@ impl Seat {
         };
         let wal = match Wal::open_as_task(Arc::new(self.disk.clone()), options, latency, Arc::clone(&self.promised)) {
             Ok(wal) => wal,
+            // No damage: it was started a moment before its power was cut again.
+            Err(error) if !self.disk.has_power() => return Err(error.into()),
             Err(error) => {
                 world.note(format!("m{at} refuses its log: {error}"));
                 world.state().refused.insert(at, error.to_string());

@@ -4,7 +4,7 @@
 //! owner is someone else's and is left alone. Absent: deletion, status, and what to apply.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Debug,
     sync::{Mutex, PoisonError},
 };
@@ -19,7 +19,10 @@ use kvfleet_crds::names::{LABEL_MANAGED_BY, MANAGER};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::context::{Context, Error};
+use crate::{
+    caches::Caches,
+    context::{Context, Error},
+};
 
 /// The hash of what was applied last: a field that is no longer wanted is still in the object, and would not be missed otherwise.
 const ANNOTATION_APPLIED: &str = "kvfleet.dev/applied-hash";
@@ -51,10 +54,13 @@ impl Applied {
         seen.insert(key, Seen { hash, version });
     }
 
-    /// Forgets what belongs to objects of this name and namespace, once they are gone.
-    pub fn forget(&self, namespace: &str, matches: impl Fn(&str) -> bool) {
+    /// Forgets the objects of namespaces that `keeps` does not name: those of a cluster go soon after it, and one that is still wanted is
+    /// read once more.
+    pub fn retain(&self, keeps: impl Fn(&str) -> bool) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|(_, own, name), _| own != namespace || !matches(name));
+        let namespaces: HashSet<String> = seen.keys().map(|(_, namespace, _)| namespace.clone()).collect();
+        let kept: HashSet<&String> = namespaces.iter().filter(|namespace| keeps(namespace)).collect();
+        seen.retain(|(_, namespace, _), _| kept.contains(namespace));
     }
 }
 
@@ -102,7 +108,9 @@ where
             });
         }
         if covers(&to_value(&live, &what)?, &desired) {
-            context.applied.record(key, hash, live.resource_version());
+            if Caches::keeps(&key.0) {
+                context.applied.record(key, hash, live.resource_version());
+            }
             return Ok(Outcome::Unchanged);
         }
     }
@@ -113,7 +121,10 @@ where
         .await
         .map_err(Error::kubernetes(what))?;
     tracing::info!(kind, namespace, name, "applied");
-    context.applied.record(key, hash, stored.resource_version());
+    // Of a kind that is not in the caches no version is known to compare with.
+    if Caches::keeps(&key.0) {
+        context.applied.record(key, hash, stored.resource_version());
+    }
     Ok(Outcome::Written)
 }
 

@@ -24,10 +24,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, future::join_all};
+use futures::{
+    StreamExt,
+    channel::mpsc,
+    future::{self, join, join_all},
+};
 use kube::{
     ResourceExt,
-    runtime::{Controller, controller::Action, events::EventType},
+    runtime::{
+        Controller,
+        controller::{self, Action},
+        events::EventType,
+    },
 };
 use kvfleet_crds::{
     KvCluster, KvClusterStatus,
@@ -44,9 +52,10 @@ use self::{
     validate::{Validated, validate},
 };
 use crate::{
-    caches::Feed,
+    caches::{Feed, Filling},
     context::Context,
     error::{Error, Kind, chain},
+    watchdog::{self, Known, Looks},
 };
 
 /// How often members are asked while a group forms or has no primary.
@@ -95,16 +104,33 @@ impl Memory {
 
 struct Clusters {
     context: Arc<Context>,
-    memories: Mutex<HashMap<(String, String), Memory>>,
+    looks: Arc<Looks>,
+    memories: Arc<Memories>,
 }
 
+type Memories = Mutex<HashMap<(String, String), Memory>>;
+
 /// Runs the controller, once for each scope, until its watches end.
-pub async fn run(context: Arc<Context>, feeds: Vec<Feed>) {
-    let clusters = Arc::new(Clusters {
-        context,
-        memories: Mutex::default(),
+pub async fn run(context: Arc<Context>, feeds: Vec<Feed>, filling: Filling) {
+    let memories = Arc::<Memories>::default();
+    let scopes = feeds.into_iter().map(|feed| {
+        let store = feed.store.clone();
+        let known = move || store.state().iter().map(|cluster| known(cluster)).collect();
+        let clusters = Clusters {
+            looks: context.watchdog.add("KvCluster", feed.listed.clone(), known),
+            context: context.clone(),
+            memories: memories.clone(),
+        };
+        run_scope(Arc::new(clusters), feed)
     });
-    join_all(feeds.into_iter().map(|feed| run_scope(Arc::clone(&clusters), feed))).await;
+    join(filling.complete(), join_all(scopes)).await;
+}
+
+fn known(cluster: &KvCluster) -> Known {
+    Known {
+        key: (cluster.namespace().unwrap_or_default(), cluster.name_any()),
+        generation: cluster.metadata.generation.unwrap_or_default(),
+    }
 }
 
 async fn run_scope(clusters: Arc<Clusters>, feed: Feed) {
@@ -112,16 +138,34 @@ async fn run_scope(clusters: Arc<Clusters>, feed: Feed) {
         store,
         clusters: changes,
         others,
+        listed: _,
     } = feed;
-    Controller::for_stream(changes, store)
-        .reconcile_on(others)
-        .run(reconcile, |_, error, _| retry(error), clusters)
-        .for_each(|result| async {
-            if let Err(error) = result {
-                tracing::debug!(error = %chain(&error), "a reconciliation ended early");
-            }
-        })
-        .await;
+    // The stores fill while this is polled, and the controller starts when they are full. What has changed meanwhile waits here, a name for
+    // each object in the first lists at most; after that the controller takes a name as it comes, and keeps one of each.
+    let (sender, triggers) = mpsc::unbounded();
+    let followed = others.for_each(|cluster| {
+        // A closed channel says that the controller is ending.
+        let _ = sender.unbounded_send(cluster);
+        future::ready(())
+    });
+    let controller = async {
+        clusters.context.caches.filled().await;
+        Controller::for_stream(changes, store)
+            .reconcile_on(triggers)
+            .run(reconcile, |_, error, _| retry(error), clusters.clone())
+            .for_each(|result| {
+                match result {
+                    Ok(_) => {}
+                    // Told where it happened, or the cluster went while it was waiting for its turn.
+                    Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+                    Err(error) => tracing::warn!(error = %chain(&error), "the watch of KvClusters broke and is begun again"),
+                }
+                future::ready(())
+            })
+            .await;
+    };
+    // Either end is the end of both.
+    future::select(std::pin::pin!(followed), std::pin::pin!(controller)).await;
 }
 
 /// What ended a reconciliation, and when the next shall be.
@@ -137,25 +181,35 @@ fn retry(failed: &Failed) -> Action {
 }
 
 async fn reconcile(cluster: Arc<KvCluster>, clusters: Arc<Clusters>) -> Result<Action, Failed> {
+    let Known { key, generation } = known(&cluster);
+    clusters.looks.begin(key.clone(), generation, Instant::now());
+    let result = look(&cluster, &clusters, &key).await;
+    let (outcome, again) = match &result {
+        Ok(again) => (watchdog::Outcome::Done, *again),
+        Err(failed) => (watchdog::Outcome::Failed, Some(failed.again)),
+    };
+    clusters.looks.end(&key, outcome, again, Instant::now());
+    result.map(|again| again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// One look at a cluster, and when the next shall be.
+async fn look(cluster: &Arc<KvCluster>, clusters: &Clusters, key: &(String, String)) -> Result<Option<Duration>, Failed> {
     if cluster.metadata.deletion_timestamp.is_some() {
         // Its objects go with it; making one anew would only delay that.
-        return Ok(Action::await_change());
+        return Ok(None);
     }
-    let context = Arc::clone(&clusters.context);
-    context.caches.filled().await;
-    let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
-    let mut memory = clusters.take(&key, &cluster);
+    let mut memory = clusters.take(key, cluster);
     // Boxed, as the steps below are: a future that holds all of them would be copied as a whole at each spawn.
-    let result = Box::pin(one_pass(&context, &cluster, &mut memory)).await;
+    let result = Box::pin(one_pass(&clusters.context, cluster, &mut memory)).await;
     let result = match result {
         Ok(again) => {
             memory.failures = 0;
-            Ok(Action::requeue(again))
+            Ok(Some(again))
         }
         Err(source) => {
             let again = source.retry_after(memory.failures);
             memory.failures = memory.failures.saturating_add(1);
-            let (namespace, name) = &key;
+            let (namespace, name) = key;
             match source.kind() {
                 Kind::Conflict | Kind::Waits => tracing::debug!(namespace, name, error = %chain(&source), "tries again"),
                 Kind::Transient => tracing::info!(namespace, name, error = %chain(&source), "tries again"),
@@ -164,7 +218,7 @@ async fn reconcile(cluster: Arc<KvCluster>, clusters: Arc<Clusters>) -> Result<A
             Err(Failed { source, again })
         }
     };
-    clusters.put(key, memory);
+    clusters.put(key.clone(), memory);
     result
 }
 
@@ -176,6 +230,7 @@ impl Clusters {
             Some(memory) if memory.uid == cluster.uid() => memory,
             _ => {
                 memories.retain(|(namespace, name), _| self.context.caches.cluster(namespace, name).is_some());
+                self.context.forget_gone();
                 Memory {
                     uid: cluster.uid(),
                     ..Memory::default()

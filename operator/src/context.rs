@@ -10,15 +10,18 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Secret};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    runtime::events::{Event, EventType, Recorder, Reporter},
-};
+use kube::{Api, Client, Resource, ResourceExt, runtime::events::EventType};
 use kvfleet_client::admin::{AdminClient, AdminTls};
-use kvfleet_crds::names::{ClusterNames, LABEL_CLUSTER_ID, MANAGER, PORT_ADMIN};
+use kvfleet_crds::names::{ClusterNames, LABEL_CLUSTER_ID, PORT_ADMIN};
 
 pub use crate::error::{Error, Kind};
-use crate::{caches::Caches, config::Config, lease::LeaseGuard};
+use crate::{
+    caches::Caches,
+    config::Config,
+    lease::LeaseGuard,
+    recorder::{Happened, Recorder},
+    watchdog::Watchdog,
+};
 
 /// How long the operator's certificate is taken from memory before its Secret is looked at again.
 const RECHECK: Duration = Duration::from_secs(10);
@@ -38,6 +41,8 @@ pub struct Context {
     pub caches: Caches,
     /// What [`crate::apply`] knows to be as wanted.
     pub applied: crate::apply::Applied,
+    /// Whether every object is looked at.
+    pub watchdog: Watchdog,
     recorder: Recorder,
     admins: Mutex<HashMap<(String, String), CachedAdmin>>,
 }
@@ -53,13 +58,10 @@ struct CachedAdmin {
 impl Context {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(client: Client, config: Config, lease: LeaseGuard, caches: Caches) -> Self {
-        let reporter = Reporter {
-            controller: MANAGER.to_owned(),
-            instance: Some(config.pod_name.clone()),
-        };
+    pub fn new(client: Client, config: Config, lease: LeaseGuard, caches: Caches, watchdog: Watchdog) -> Self {
         Context {
-            recorder: Recorder::new(client.clone(), reporter),
+            recorder: Recorder::new(client.clone(), config.pod_name.clone()),
+            watchdog,
             client,
             config,
             lease,
@@ -84,17 +86,24 @@ impl Context {
     where
         K: Resource<DynamicType = ()>,
     {
-        let reference: ObjectReference = object.object_ref(&());
-        let event = Event {
+        let regarding: ObjectReference = object.object_ref(&());
+        let happened = Happened {
+            regarding,
             type_,
             reason: reason.to_owned(),
-            note: Some(note.chars().take(1_000).collect()),
             action: action.to_owned(),
-            secondary: None,
+            note,
         };
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
+        if let Err(error) = self.recorder.publish(happened).await {
             tracing::warn!(reason, error = %crate::error::chain(&error), "an event could not be written");
         }
+    }
+
+    /// Forgets what is kept of clusters that are gone.
+    pub fn forget_gone(&self) {
+        let holds = |namespace: &str, name: &str| self.caches.cluster(namespace, name).is_some();
+        self.lock().retain(|(namespace, name), _| holds(namespace, name));
+        self.applied.retain(|namespace| !self.caches.clusters(namespace).is_empty());
     }
 
     /// Forgets the certificate of a cluster, after a new one was made or the old one was not believed.

@@ -95,7 +95,7 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
     let stateful_set = context.caches.stateful_set(&namespace, &names.stateful_set(validate::SHARD));
     let annotation = |name: &str| stateful_set.as_ref()?.metadata.annotations.as_ref()?.get(name).cloned();
     let running_image = annotation(ANNOTATION_IMAGE);
-    let set_size = annotation(ANNOTATION_MEMBERS).and_then(|text| text.parse::<u32>().ok());
+    let set_size = annotation(ANNOTATION_MEMBERS).and_then(|text| pods(&text));
     let (admin, ports) = match context.admin_for(&namespace, names.cluster()).await {
         Ok((admin, ports)) => (Some(admin), ports),
         Err(error) => {
@@ -109,7 +109,8 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
         Formation::Pending => (replicas, replicas),
         Formation::Intended => {
             let founders = shard.and_then(|shard| u32::try_from(shard.members.len()).ok());
-            let founders = founders.unwrap_or(replicas);
+            // Status may be edited too.
+            let founders = founders.unwrap_or(replicas).min(MOST_PODS);
             (founders, founders)
         }
         Formation::Formed => {
@@ -146,6 +147,11 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
         running_image,
         admin,
     })
+}
+
+/// How many pods an annotation tells. Whoever may edit the StatefulSet may write any number, and each costs a place and a question.
+fn pods(text: &str) -> Option<u32> {
+    text.parse::<u32>().ok().map(|pods| pods.min(MOST_PODS))
 }
 
 /// The claims that the members' pods would use, from the API server itself.
@@ -195,5 +201,17 @@ fn see(pod: &Pod, address: Option<std::net::SocketAddr>) -> SeenPod {
         config_maps: volumes
             .filter_map(|volume| Some(volume.config_map.as_ref()?.name.clone()))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edited_number_of_pods_is_bounded() {
+        for (text, expected) in [("5", Some(5)), ("4000000000", Some(MOST_PODS)), ("-1", None), ("many", None)] {
+            assert_eq!(pods(text), expected, "{text}");
+        }
     }
 }

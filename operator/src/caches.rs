@@ -129,7 +129,7 @@ impl Filling {
 }
 
 /// Resolves when a store has been filled once. It takes the store's only place to wait.
-#[allow(clippy::disallowed_methods, reason = "called once for each store: see `Filling`")]
+#[expect(clippy::disallowed_methods, reason = "called once for each store: see `Filling`")]
 pub async fn once_filled<K>(store: Store<K>)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -403,5 +403,38 @@ fn trim(pod: &mut Pod) {
             conditions: Some(conditions.into_iter().filter(|condition| condition.type_ == "Ready").collect()),
             ..Default::default()
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A kube-runtime store wakes the last of them alone.
+    #[tokio::test]
+    async fn all_that_wait_for_the_stores_are_woken() {
+        let (store, mut writer) = reflector::store::<KvCluster>();
+        let (sender, filled) = watch::channel(false);
+        let filling = Filling {
+            stores: vec![once_filled(store).boxed()],
+            filled: sender,
+        };
+        let caches = Arc::new(Caches {
+            scopes: Vec::new(),
+            filled,
+        });
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let caches = caches.clone();
+            waiting.spawn(async move { caches.filled().await });
+        }
+        waiting.spawn(filling.complete());
+        tokio::task::yield_now().await;
+        writer.apply_watcher_event(&watcher::Event::Init);
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        let all = async { while waiting.join_next().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(10), all).await.expect("one was not woken");
     }
 }

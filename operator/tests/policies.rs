@@ -9,7 +9,7 @@ mod place;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service},
@@ -67,14 +67,20 @@ async fn install(place: &Place, release: &str) -> Result<()> {
     Ok(())
 }
 
-/// The policies' words for a request that they refuse.
-async fn refused<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<()> {
-    match request.await {
-        Ok(_) => bail!("{what}: was let through"),
-        Err(kube::Error::Api(status)) if status.message.contains("kvfleet") && status.message.contains("ValidatingAdmissionPolicy") => {
-            Ok(())
+/// A policy refuses the request. All are dry runs, which pass admission and change nothing, so they may be repeated: a policy that was just
+/// made is in force a moment later.
+async fn refused<T, F>(what: &str, request: impl Fn() -> F) -> Result<()>
+where
+    F: Future<Output = kube::Result<T>>,
+{
+    let begun = Instant::now();
+    loop {
+        match request().await {
+            Ok(_) => ensure!(begun.elapsed() < Duration::from_secs(10), "{what}: was let through"),
+            Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy 'kvfleet-") => return Ok(()),
+            Err(error) => return Err(error).context(format!("{what}: refused by something else")),
         }
-        Err(error) => Err(error).context(format!("{what}: refused by something else")),
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -164,6 +170,20 @@ async fn the_operator_does_its_work_and_nothing_else() -> Result<()> {
     let config_maps: Api<ConfigMap> = Api::namespaced(account.clone(), &place.namespace);
     let post = PostParams::default();
     let merge = PatchParams::default();
+    let dry = (
+        PatchParams {
+            dry_run: true,
+            ..PatchParams::default()
+        },
+        PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        },
+        DeleteParams {
+            dry_run: true,
+            ..DeleteParams::default()
+        },
+    );
 
     let foreign: Pod = of(json!({ "metadata": { "name": "theirs", "labels": { "app": "theirs" } }, "spec": pod_spec() }));
     place.api::<Pod>().create(&post, &foreign).await?;
@@ -177,9 +197,9 @@ async fn the_operator_does_its_work_and_nothing_else() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let image = Patch::Strategic(json!({ "spec": { "containers": [{ "name": "kvnode", "image": "example.org/evil:1" }] } }));
-    refused("another pod's label", pods.patch("theirs", &merge, &role)).await?;
-    refused("another pod", pods.delete("theirs", &DeleteParams::default())).await?;
-    refused("a member's image", pods.patch("prod-s0-0", &merge, &image)).await?;
+    refused("another pod's label", || pods.patch("theirs", &dry.0, &role)).await?;
+    refused("another pod", || pods.delete("theirs", &dry.2)).await?;
+    refused("a member's image", || pods.patch("prod-s0-0", &dry.0, &image)).await?;
     for change in [
         json!({ "labels": { "app.kubernetes.io/instance": "x" } }),
         json!({ "labels": { "app.kubernetes.io/instance": null } }),
@@ -187,57 +207,48 @@ async fn the_operator_does_its_work_and_nothing_else() -> Result<()> {
         json!({ "finalizers": ["example.org/stay"] }),
     ] {
         let patch = Patch::Merge(json!({ "metadata": change }));
-        refused(&format!("{change} of a member"), pods.patch("prod-s0-0", &merge, &patch)).await?;
+        refused(&format!("{change} of a member"), || pods.patch("prod-s0-0", &dry.0, &patch)).await?;
     }
-    refused("a new pod", pods.create(&post, &of(owned("new", &cluster, pod_spec())))).await?;
+    let new: Pod = of(owned("new", &cluster, pod_spec()));
+    refused("a new pod", || pods.create(&dry.1, &new)).await?;
     let gone = DeleteParams::default().grace_period(0);
     pods.delete("prod-s0-0", &gone).await.context("a member's pod")?;
 
     let theirs: ConfigMap = of(json!({ "metadata": { "name": "theirs" } }));
     place.api::<ConfigMap>().create(&post, &theirs).await?;
     let label = Patch::Merge(json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": "kvfleet-operator" } } }));
-    refused("another's ConfigMap", config_maps.delete("theirs", &DeleteParams::default())).await?;
-    refused("a label on another's ConfigMap", config_maps.patch("theirs", &merge, &label)).await?;
+    refused("another's ConfigMap", || config_maps.delete("theirs", &dry.2)).await?;
+    refused("a label on another's ConfigMap", || config_maps.patch("theirs", &dry.0, &label)).await?;
     let plain: ConfigMap = of(json!({ "metadata": { "name": "plain" } }));
-    refused("a ConfigMap without the label", config_maps.create(&post, &plain)).await?;
+    refused("a ConfigMap without the label", || config_maps.create(&dry.1, &plain)).await?;
     let services: Api<Service> = Api::namespaced(account.clone(), &place.namespace);
     let off = Patch::Merge(json!({ "metadata": { "labels": { "app.kubernetes.io/managed-by": null } } }));
-    refused("the label off a Service", services.patch("prod", &merge, &off)).await?;
+    refused("the label off a Service", || services.patch("prod", &dry.0, &off)).await?;
 
-    let mut rootless = pod_spec();
-    rootless["hostNetwork"] = json!(true);
-    refused(
-        "the node's network",
-        sets.create(&post, &of(owned("net", &cluster, set_spec(&rootless)))),
-    )
-    .await?;
-    let mut mounting = pod_spec();
-    mounting["volumes"] = json!([{ "name": "root", "hostPath": { "path": "/" } }]);
-    refused(
-        "the node's disk",
-        sets.create(&post, &of(owned("disk", &cluster, set_spec(&mounting)))),
-    )
-    .await?;
-    let mut token = pod_spec();
-    token["automountServiceAccountToken"] = json!(true);
-    refused(
-        "an account's token",
-        sets.create(&post, &of(owned("token", &cluster, set_spec(&token)))),
-    )
-    .await?;
+    for (what, field, value) in [
+        ("the node's network", "hostNetwork", json!(true)),
+        ("the node's processes", "hostPID", json!(true)),
+        (
+            "the node's disk",
+            "volumes",
+            json!([{ "name": "root", "hostPath": { "path": "/" } }]),
+        ),
+        ("an account's token", "automountServiceAccountToken", json!(true)),
+    ] {
+        let mut spec = pod_spec();
+        spec[field] = value;
+        let set: StatefulSet = of(owned("more", &cluster, set_spec(&spec)));
+        refused(what, || sets.create(&dry.1, &set)).await?;
+    }
     let mut orphan = owned("orphan", &cluster, set_spec(&pod_spec()));
     orphan["metadata"]["ownerReferences"] = json!([]);
-    refused("a set without an owner", sets.create(&post, &of(orphan))).await?;
-    sets.create(&post, &of(owned("fine", &cluster, set_spec(&pod_spec()))))
-        .await
-        .context("a set of its own")?;
+    let orphan: StatefulSet = of(orphan);
+    refused("a set without an owner", || sets.create(&dry.1, &orphan)).await?;
+    let fine: StatefulSet = of(owned("fine", &cluster, set_spec(&pod_spec())));
+    sets.create(&post, &fine).await.context("a set of its own")?;
     let elsewhere = Place::new("policies-elsewhere").await?;
     let (_, others) = own(&elsewhere.namespace);
-    refused(
-        "a set where no KvCluster is",
-        others.create(&post, &of(owned("fine", &cluster, set_spec(&pod_spec())))),
-    )
-    .await?;
+    refused("a set where no KvCluster is", || others.create(&dry.1, &fine)).await?;
 
     let claim = |name: &str, labels: Value| -> PersistentVolumeClaim {
         of(json!({
@@ -246,20 +257,20 @@ async fn the_operator_does_its_work_and_nothing_else() -> Result<()> {
         }))
     };
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(account.clone(), &place.namespace);
-    place.api().create(&post, &claim("theirs", json!({}))).await?;
+    place.api().create(&dry.1, &claim("theirs", json!({}))).await?;
     place
         .api()
         .create(&post, &claim("data-prod-s0-0", json!({ "kvfleet.dev/cluster-id": "1" })))
         .await?;
     let mark = Patch::Merge(json!({ "metadata": { "annotations": { "kvfleet.dev/formed": "true" } } }));
-    refused("another's claim", claims.patch("theirs", &merge, &mark)).await?;
-    refused("a member's claim", claims.delete("data-prod-s0-0", &DeleteParams::default())).await?;
+    refused("another's claim", || claims.patch("theirs", &dry.0, &mark)).await?;
+    refused("a member's claim", || claims.delete("data-prod-s0-0", &dry.2)).await?;
     claims
         .patch("data-prod-s0-0", &merge, &mark)
         .await
         .context("the mark of a member's claim")?;
     let tenants: Api<Tenant> = Api::namespaced(account.clone(), &place.namespace);
     let quota = Patch::Merge(json!({ "spec": { "quota": { "keys": 7 } } }));
-    refused("a Tenant's quota", tenants.patch("acme", &merge, &quota)).await?;
-    refused("a Tenant", tenants.delete("acme", &DeleteParams::default())).await
+    refused("a Tenant's quota", || tenants.patch("acme", &dry.0, &quota)).await?;
+    refused("a Tenant", || tenants.delete("acme", &dry.2)).await
 }

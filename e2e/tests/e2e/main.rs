@@ -6,6 +6,7 @@ mod failover;
 mod idle;
 mod keys;
 mod limits;
+mod names;
 mod refusals;
 mod scaling;
 mod tenants;

@@ -75,10 +75,8 @@ impl Group {
     #[must_use]
     pub fn recorded(&self, tenant: &Tenant) -> Recorded<'_> {
         match (self, self.stored()) {
-            (Group::Reached { .. }, None) => Recorded::Free,
-            (_, Some(stored)) if stored.config.owner == owner(tenant) => Recorded::Own,
-            (_, Some(stored)) => Recorded::Of(&stored.config.owner),
-            (_, None) => Recorded::Unknown,
+            (Group::Reached { .. }, stored) => recorded(tenant, stored),
+            (_, _) => Recorded::Unknown,
         }
     }
 
@@ -97,6 +95,14 @@ impl Group {
             Group::Unavailable(_) | Group::Unreachable { .. } | Group::Busy { .. } => None,
             Group::Reached { stored, .. } => stored.as_deref(),
         }
+    }
+}
+
+fn recorded<'a>(tenant: &Tenant, stored: Option<&'a TenantStatus>) -> Recorded<'a> {
+    match stored {
+        None => Recorded::Free,
+        Some(stored) if stored.config.owner == owner(tenant) => Recorded::Own,
+        Some(stored) => Recorded::Of(&stored.config.owner),
     }
 }
 
@@ -171,7 +177,45 @@ pub fn availability(cluster: &KvCluster) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use kvfleet_api::{
+        tenant::{TenantConfig, TenantLimits, TenantState},
+        usage::Used,
+    };
+
     use super::*;
+
+    /// Whatever its uid: it was deleted and made again. Released or not: the survey may not have come by yet.
+    #[test]
+    fn what_the_log_holds_is_recorded() {
+        let tenant = |name: &str| -> Tenant {
+            serde_yaml::from_str(&format!(
+                "{{apiVersion: kvfleet.dev/v1alpha1, kind: Tenant, metadata: {{name: {name}, namespace: apps, uid: u9}}, \
+                 spec: {{clusterRef: {{name: prod}}, tenantName: x}}}}"
+            ))
+            .unwrap()
+        };
+        for state in [TenantState::Active, TenantState::Released] {
+            let stored = TenantStatus {
+                name: "x".to_owned(),
+                id: 1,
+                state,
+                revision: 7,
+                config: TenantConfig {
+                    uid: "u1".to_owned(),
+                    owner: "apps/x".to_owned(),
+                    generation: 1,
+                    cluster_generation: 1,
+                    credential_generation: 1,
+                    limits: TenantLimits::default(),
+                },
+                credential_issued_at: 0,
+                usage: Used { storage: 0, keys: 0 },
+            };
+            assert_eq!(recorded(&tenant("x"), Some(&stored)), Recorded::Own);
+            assert_eq!(recorded(&tenant("y"), Some(&stored)), Recorded::Of("apps/x"));
+        }
+        assert_eq!(recorded(&tenant("y"), None), Recorded::Free);
+    }
 
     #[test]
     fn nobody_is_asked_before_the_cluster_is_available() {

@@ -257,7 +257,7 @@ async fn the_operator_does_its_work_and_nothing_else() -> Result<()> {
         }))
     };
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(account.clone(), &place.namespace);
-    place.api().create(&dry.1, &claim("theirs", json!({}))).await?;
+    place.api().create(&post, &claim("theirs", json!({}))).await?;
     place
         .api()
         .create(&post, &claim("data-prod-s0-0", json!({ "kvfleet.dev/cluster-id": "1" })))

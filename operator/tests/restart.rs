@@ -93,7 +93,7 @@ async fn until_all_are_seen(place: &Place) -> Result<()> {
 async fn every_object_is_looked_at_after_each_restart() -> Result<()> {
     let place = Place::new("restart").await?;
     create(&place).await?;
-    for round in 0..3 {
+    for round in 0..6 {
         // What was edited while no operator ran, and what is edited while one does.
         let operator = place.operate();
         until_all_are_seen(&place).await.with_context(|| format!("start {round}"))?;

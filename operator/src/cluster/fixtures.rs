@@ -89,6 +89,8 @@ pub(super) fn report(ordinal: u64, role: Role) -> MemberReport {
                 voter: true,
                 role: if ordinal == 0 { Role::Primary } else { Role::Follower },
                 lag: (role == Role::Primary).then_some(0),
+                lag_bytes: (role == Role::Primary).then_some(0),
+                caught_up: role == Role::Primary,
                 heard_ms: None,
             })
             .collect(),

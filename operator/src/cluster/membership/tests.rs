@@ -46,6 +46,7 @@ fn pods_come_at_once_and_go_after_their_members() {
         since_ms: 0,
         stage: ChangeStage::Committing,
         entries_behind: None,
+        bytes_behind: None,
     });
     assert_eq!(size(&shrinking), 3, "it is about to leave");
     // A follower may know an older group; nobody goes on its word.

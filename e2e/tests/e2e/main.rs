@@ -4,9 +4,11 @@
 mod deletion;
 mod failover;
 mod idle;
+mod images;
 mod keys;
 mod limits;
 mod refusals;
 mod scaling;
 mod tenants;
 mod tokens;
+mod volumes;

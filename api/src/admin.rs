@@ -119,6 +119,14 @@ pub struct MemberStanding {
     pub role: Role,
     /// Entries of the leader's log that it is not known to have stored. Only the leader tells.
     pub lag: Option<u64>,
+    /// About how many bytes those entries are on the leader's disk, those that the leader itself has dropped not counted. Only the leader
+    /// tells.
+    #[serde(default)]
+    pub lag_bytes: Option<u64>,
+    /// Whether the leader, by entries, by bytes and by when it last heard it, takes it for caught up: a learner may vote then. Only the
+    /// leader tells; of any other member, and of one too old to know, the answer is false.
+    #[serde(default)]
+    pub caught_up: bool,
     /// How long ago the leader heard it, milliseconds. Only the leader tells, and not of itself.
     pub heard_ms: Option<u64>,
 }
@@ -165,6 +173,9 @@ pub struct MembershipChange {
     pub stage: ChangeStage,
     /// While catching up: entries that the new member lacks.
     pub entries_behind: Option<u64>,
+    /// While catching up: about how many bytes those entries are.
+    #[serde(default)]
+    pub bytes_behind: Option<u64>,
 }
 
 /// `GET /admin/members`: what the answering member knows of itself and its group.

@@ -69,6 +69,8 @@ impl Reason {
     pub const FOREIGN_VOLUMES: Self = Self("ForeignVolumes");
     /// Degraded: members and status do not agree on whether the group was formed.
     pub const FORMATION_LOST: Self = Self("FormationLost");
+    /// Degraded: the group's leader refuses a change of its members, and time alone will not alter that.
+    pub const CHANGE_REFUSED: Self = Self("ChangeRefused");
     /// Degraded: an object of a wanted name belongs to someone else.
     pub const OBJECT_NOT_OWNED: Self = Self("ObjectNotOwned");
     /// Degraded: a Secret that members run with is lost and cannot be made anew.

@@ -392,6 +392,16 @@ fn trim(pod: &mut Pod) {
             node_name: spec.node_name.take(),
             ..Default::default()
         };
+        let containers = std::mem::take(&mut spec.containers);
+        kept.containers = containers
+            .into_iter()
+            .filter(|container| container.name == NODE_APPLICATION)
+            .map(|container| k8s_openapi::api::core::v1::Container {
+                name: container.name,
+                image: container.image,
+                ..Default::default()
+            })
+            .collect();
         kept.volumes = Some(volumes.into_iter().filter(|volume| volume.config_map.is_some()).collect());
         *spec = kept;
     }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod build;
+mod claims;
 mod fetch;
 #[cfg(test)]
 mod fixtures;
@@ -13,6 +14,7 @@ mod formation;
 mod membership;
 mod plan;
 mod role_label;
+mod running_image;
 mod secrets;
 mod settings;
 mod status;
@@ -79,6 +81,8 @@ pub struct Memory {
     secrets: Option<Instant>,
     /// The settings put last, and the revision they took.
     settings: Option<(kvfleet_api::admin::Settings, u64)>,
+    /// What the leader refused.
+    refusals: membership::Refusals,
     /// Whether it was told that a newer image is there.
     upgrade_told: bool,
 }
@@ -326,9 +330,9 @@ async fn converge(
     objects: build::Objects,
     step: &Step,
 ) -> Result<(), Error> {
+    formation::let_go(context, validated, &observed.claims).await?;
     if observed.admin.is_none() || memory.secrets.is_none_or(|at| at.elapsed() >= SECRETS) {
-        let running = observed.running_image.is_some();
-        secrets::ensure(context, validated, if running { Origin::Running } else { Origin::New }).await?;
+        secrets::ensure(context, validated, if observed.has_set { Origin::Running } else { Origin::New }).await?;
         memory.secrets = Some(Instant::now());
     }
     Box::pin(apply::apply(context, validated, observed, objects)).await?;
@@ -337,9 +341,8 @@ async fn converge(
 }
 
 async fn upgrade_available(context: &Context, validated: &Validated, observed: &Observed, memory: &mut Memory) {
-    let image = &observed.cluster.spec.image;
-    let default = validate::default_image(&context.config);
-    let newer = image.repository.is_none() && image.tag.is_none() && validated.image != default;
+    let default = validate::offered_image(&observed.cluster, &context.config);
+    let newer = observed.cluster.spec.image.tag.is_none() && validated.image != default;
     if newer && !memory.upgrade_told {
         memory.upgrade_told = true;
         let note = format!(

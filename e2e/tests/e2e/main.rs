@@ -4,6 +4,7 @@
 mod deletion;
 mod failover;
 mod idle;
+mod images;
 mod keys;
 mod limits;
 mod names;
@@ -11,3 +12,4 @@ mod refusals;
 mod scaling;
 mod tenants;
 mod tokens;
+mod volumes;

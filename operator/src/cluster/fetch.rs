@@ -3,7 +3,7 @@
 //! In: a KvCluster. Out: [`Observed`]: its claims, its pods, and what each member says of itself. Absent: any judgement. A member that does
 //! not answer is an observation, not an error.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -16,11 +16,7 @@ use kvfleet_crds::{
     names::{ANNOTATION_SPEC_HASH, ClusterNames, LABEL_ROLE, ROLE_PRIMARY},
 };
 
-use super::{
-    build::{ANNOTATION_IMAGE, ANNOTATION_MEMBERS},
-    formation::shard,
-    validate,
-};
+use super::{build::ANNOTATION_MEMBERS, claims, formation::shard, membership, validate};
 use crate::{
     context::{Context, is_ready},
     error::Error,
@@ -30,7 +26,7 @@ use crate::{
 const ANSWER: Duration = Duration::from_millis(1_500);
 
 /// No cluster has more pods than this, whatever it was scaled from.
-const MOST_PODS: u32 = 7;
+pub const MOST_PODS: u32 = 7;
 
 /// A volume claim's metadata.
 pub type Claim = Arc<PartialObjectMeta<PersistentVolumeClaim>>;
@@ -41,14 +37,14 @@ pub struct Observed {
     pub cluster: Arc<KvCluster>,
     /// Its status as last written, which the cache may not show yet.
     pub status: KvClusterStatus,
-    /// The volume claims of its name.
+    /// The volume claims that its pods mount or would mount, by their names; some may be another owner's.
     pub claims: Vec<Claim>,
     /// The members, by ordinal.
     pub members: Vec<Member>,
     /// How many pods there are to be as far as was decided before.
     pub size: u32,
-    /// The image of the StatefulSet, if it is there.
-    pub running_image: Option<String>,
+    /// Whether the StatefulSet is there.
+    pub has_set: bool,
     /// The client for the members, once there are certificates.
     pub admin: Option<AdminClient>,
 }
@@ -71,6 +67,8 @@ pub struct SeenPod {
     pub address: Option<std::net::SocketAddr>,
     /// Whether Kubernetes calls it ready.
     pub ready: bool,
+    /// The image of its member.
+    pub image: Option<String>,
     /// Whether it carries the primary's label.
     pub labelled_primary: bool,
     /// The hash of the spec that it was made from.
@@ -87,14 +85,9 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
     let namespace = cluster.namespace().unwrap_or_default();
     let names = ClusterNames::new(cluster.name_any());
     let replicas = validate::replicas(&cluster);
-    let claims = match status.cluster_id {
-        Some(_) => context.caches.claims(&namespace, names.cluster()),
-        // Before the first status, also what carries no label of ours matters: a StatefulSet takes claims by their name.
-        None => claims(context, &namespace, &names, replicas).await?,
-    };
+    let claims = claims::named(&names, context.caches.claims(&namespace, names.cluster()));
     let stateful_set = context.caches.stateful_set(&namespace, &names.stateful_set(validate::SHARD));
     let annotation = |name: &str| stateful_set.as_ref()?.metadata.annotations.as_ref()?.get(name).cloned();
-    let running_image = annotation(ANNOTATION_IMAGE);
     let set_size = annotation(ANNOTATION_MEMBERS).and_then(|text| pods(&text));
     let (admin, ports) = match context.admin_for(&namespace, names.cluster()).await {
         Ok((admin, ports)) => (Some(admin), ports),
@@ -105,8 +98,22 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
     };
     let pods = context.caches.pods(&namespace, names.cluster());
     let shard = shard(&status);
-    let (size, places) = match shard.map(|shard| shard.formation).unwrap_or_default() {
-        Formation::Pending => (replicas, replicas),
+    let formation = shard.map(|shard| shard.formation).unwrap_or_default();
+    // A pod that goes is looked at until it is gone.
+    let highest = (0..MOST_PODS).rev().find(|ordinal| {
+        let name = names.pod(validate::SHARD, *ordinal);
+        pods.iter().any(|pod| pod.name_any() == name)
+    });
+    let there = highest.map_or(0, |ordinal| ordinal + 1);
+    let (size, places) = match formation {
+        Formation::Pending => {
+            // After a KvCluster that was larger: its group may need all its volumes. Where they do not agree, `validate` says so.
+            let id = claims::identity(&names, status.cluster_id.as_deref(), &claims, replicas)
+                .ok()
+                .flatten();
+            let size = replicas.max(claims::places(&names, id.as_deref(), &claims));
+            (size, size.max(there))
+        }
         Formation::Intended => {
             let founders = shard.and_then(|shard| u32::try_from(shard.members.len()).ok());
             // Status may be edited too.
@@ -114,12 +121,6 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
             (founders, founders)
         }
         Formation::Formed => {
-            // A pod that goes is looked at until it is gone.
-            let highest = (0..MOST_PODS).rev().find(|ordinal| {
-                let name = names.pod(validate::SHARD, *ordinal);
-                pods.iter().any(|pod| pod.name_any() == name)
-            });
-            let there = highest.map_or(0, |ordinal| ordinal + 1);
             let size = set_size.unwrap_or(there);
             (size, replicas.max(size).max(there))
         }
@@ -138,15 +139,27 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
         }
     }))
     .await;
-    Ok(Observed {
+    let mut observed = Observed {
         cluster,
         status,
         claims,
         members,
         size,
-        running_image,
+        has_set: stateful_set.is_some(),
         admin,
-    })
+    };
+    if formation == Formation::Pending {
+        membership::take_in_those_named(&mut observed, &names);
+    }
+    // What carries no label of ours is not in the cache, and a StatefulSet takes claims by their names: before it makes a pod, at most seven
+    // reads tell. Once the pods are there, none.
+    let grown = membership::size(&observed);
+    let made = set_size.unwrap_or(0).min(there);
+    for claim in claims_between(context, &namespace, &names, made..grown.max(replicas)).await? {
+        observed.claims.retain(|known| known.name_any() != claim.name_any());
+        observed.claims.push(claim);
+    }
+    Ok(observed)
 }
 
 /// How many pods an annotation tells. Whoever may edit the StatefulSet may write any number, and each costs a place and a question.
@@ -154,14 +167,18 @@ fn pods(text: &str) -> Option<u32> {
     text.parse::<u32>().ok().map(|pods| pods.min(MOST_PODS))
 }
 
-/// The claims that the members' pods would use, from the API server itself.
+/// The claims of all pods that the cluster can ever have, from the API server itself.
 ///
 /// # Errors
 /// [`Error::Kubernetes`]
-pub async fn claims(context: &Context, namespace: &str, names: &ClusterNames, replicas: u32) -> Result<Vec<Claim>, Error> {
+pub async fn claims(context: &Context, namespace: &str, names: &ClusterNames) -> Result<Vec<Claim>, Error> {
+    claims_between(context, namespace, names, 0..MOST_PODS).await
+}
+
+async fn claims_between(context: &Context, namespace: &str, names: &ClusterNames, ordinals: Range<u32>) -> Result<Vec<Claim>, Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
     let mut claims = Vec::new();
-    for ordinal in 0..replicas {
+    for ordinal in ordinals.start..ordinals.end.min(MOST_PODS) {
         let name = names.claim(validate::SHARD, ordinal);
         let claim = api
             .get_metadata_opt(&name)
@@ -196,6 +213,11 @@ fn see(pod: &Pod, address: Option<std::net::SocketAddr>) -> SeenPod {
     SeenPod {
         address,
         ready: is_ready(pod),
+        image: pod
+            .spec
+            .iter()
+            .flat_map(|spec| &spec.containers)
+            .find_map(|container| container.image.clone()),
         labelled_primary: pod.labels().get(LABEL_ROLE).is_some_and(|role| role == ROLE_PRIMARY),
         spec_hash: pod.annotations().get(ANNOTATION_SPEC_HASH).cloned(),
         config_maps: volumes

@@ -1,11 +1,16 @@
 //! What the tests of this folder are made of: a manifest, as the API server would hand it out.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMetaExt;
 use kvfleet_api::admin::{MemberAddress, MemberReport, MemberStanding, MemberState, Role};
-use kvfleet_crds::{KvCluster, KvClusterStatus};
+use kvfleet_crds::{
+    KvCluster, KvClusterStatus,
+    names::{ANNOTATION_FORMED, LABEL_CLUSTER_ID},
+};
 
-use super::fetch::{Member, Observed, SeenPod};
+use super::fetch::{Claim, Member, Observed, SeenPod};
 use crate::config::Config;
 
 pub(super) fn config() -> Config {
@@ -30,6 +35,17 @@ pub(super) fn cluster(spec: &str) -> KvCluster {
     serde_yaml::from_str(&text).unwrap()
 }
 
+/// A volume claim, of the cluster of this id if it says so.
+pub(super) fn claim(name: &str, cluster: Option<&str>, formed: bool) -> Claim {
+    let mut metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    };
+    metadata.labels = cluster.map(|id| BTreeMap::from([(LABEL_CLUSTER_ID.to_owned(), id.to_owned())]));
+    metadata.annotations = formed.then(|| BTreeMap::from([(ANNOTATION_FORMED.to_owned(), "true".to_owned())]));
+    Arc::new(metadata.into_response_partial())
+}
+
 /// Three places, without pods.
 pub(super) fn observed(spec: &str) -> Observed {
     let members = (0..3).map(|ordinal| Member {
@@ -37,13 +53,14 @@ pub(super) fn observed(spec: &str) -> Observed {
         seen: None,
         report: None,
     });
+    let cluster = cluster(spec);
     Observed {
-        cluster: Arc::new(cluster(spec)),
+        size: crate::cluster::validate::replicas(&cluster),
+        cluster: Arc::new(cluster),
         status: KvClusterStatus::default(),
         claims: Vec::new(),
         members: members.collect(),
-        size: 3,
-        running_image: None,
+        has_set: false,
         admin: None,
     }
 }
@@ -52,6 +69,7 @@ pub(super) fn pod(spec_hash: &str) -> SeenPod {
     SeenPod {
         address: None,
         ready: true,
+        image: None,
         labelled_primary: false,
         spec_hash: Some(spec_hash.to_owned()),
         config_maps: Vec::new(),
@@ -89,6 +107,10 @@ pub(super) fn report(ordinal: u64, role: Role) -> MemberReport {
                 voter: true,
                 role: if ordinal == 0 { Role::Primary } else { Role::Follower },
                 lag: (role == Role::Primary).then_some(0),
+                lag_bytes: (role == Role::Primary).then_some(0),
+                caught_up: role == Role::Primary,
+                lag_bytes: None,
+                caught_up: false,
                 heard_ms: None,
             })
             .collect(),

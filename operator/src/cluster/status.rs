@@ -5,6 +5,7 @@
 
 mod conditions;
 mod members;
+mod rollout;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use super::{
     fetch::Observed,
     formation::shard,
     plan::Step,
+    running_image::running_image,
     validate::{SHARD, Validated},
 };
 use crate::{context::Context, error::Error};
@@ -91,6 +93,7 @@ pub fn compose(observed: &Observed, outcome: &Outcome, usage_due: bool, now: &Ti
                 Some((_, term)) => Some(term),
                 None => old_shard.and_then(|shard| shard.term),
             },
+            image: running_image(observed),
             members,
         }],
         tenants: match leader {

@@ -141,6 +141,8 @@ mod tests {
                     voter: true,
                     role: Role::Follower,
                     lag: None,
+                    lag_bytes: None,
+                    caught_up: false,
                     heard_ms: None,
                 })
                 .collect(),

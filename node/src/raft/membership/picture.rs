@@ -8,6 +8,7 @@ use kvfleet_api::admin::{MemberAddress, MemberStanding, Role};
 use openraft::{Instant as _, async_runtime::watch::WatchReceiver as _};
 use tokio::time::Instant;
 
+use super::check;
 use crate::{
     peer::{Lane, Method, PeerAddress},
     raft::{Group, Inner, status},
@@ -91,6 +92,8 @@ impl Group {
                 Role::Learner
             },
             lag: picture.as_ref().map(|picture| picture.lag(member.id)),
+            lag_bytes: None,
+            caught_up: picture.as_ref().is_some_and(|picture| check::caught_up(picture, member.id).is_ok()),
             heard_ms: picture
                 .as_ref()
                 .and_then(|picture| picture.others.get(&member.id))

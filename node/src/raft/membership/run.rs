@@ -112,6 +112,7 @@ impl Group {
             since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             stage,
             entries_behind,
+            bytes_behind: None,
         })
     }
 }

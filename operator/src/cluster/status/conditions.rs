@@ -5,7 +5,7 @@ use kvfleet_crds::{
     conditions::{ConditionStatus, ConditionType, Observation, Reason},
 };
 
-use super::{Outcome, members::primary};
+use super::{Outcome, members::primary, rollout};
 use crate::{
     cluster::{
         fetch::Observed,
@@ -24,8 +24,8 @@ pub struct Findings {
     ready_voters: usize,
     /// Voters that are missing or not ready.
     missing: Vec<String>,
-    /// Pods that were made from another spec.
-    outdated: Vec<String>,
+    /// For people: which pods do not run the present spec, and what to do.
+    rollout: Option<String>,
     waits_for: Option<String>,
     change: Option<(Cause, String)>,
     settings: Option<String>,
@@ -55,10 +55,6 @@ impl Findings {
             || members.iter().filter(|member| member.voter).count(),
             |named| named.iter().filter(|member| member.voter).count(),
         );
-        let outdated = observed.members.iter().filter(|member| {
-            let hash = member.seen.as_ref().map(|pod| pod.spec_hash.as_deref());
-            matches!((hash, &outcome.spec_hash), (Some(hash), Some(wanted)) if hash != Some(wanted))
-        });
         Findings {
             formation,
             paused: observed.cluster.spec.maintenance.paused,
@@ -66,7 +62,7 @@ impl Findings {
             voters: if voters == 0 { members.len() } else { voters },
             ready_voters: members.iter().filter(|member| member.voter && member.ready).count(),
             missing: missing.map(|member| member.pod.clone()).collect(),
-            outdated: outdated.map(|member| member.pod.clone()).collect(),
+            rollout: rollout::message(observed, outcome),
             waits_for: match &outcome.step {
                 Some(Step::Wait(what)) => Some(what.clone()),
                 _ => None,
@@ -74,7 +70,7 @@ impl Findings {
             change: change.map(|change| {
                 // What the leader said to it tells more than what was to be done.
                 let told = match &outcome.trouble {
-                    Some(Error::Waits(why)) => why.clone(),
+                    Some(Error::Waits(why) | Error::Halted { message: why, .. }) => why.clone(),
                     _ => change.act.to_string(),
                 };
                 (change.cause, told)
@@ -134,12 +130,8 @@ impl Findings {
                 Cause::Replacing => Reason::REPLACING_MEMBER,
             };
             (true, reason, what.clone())
-        } else if !self.outdated.is_empty() {
-            let message = format!(
-                "{} run an earlier spec: delete these pods one at a time, each when the others are ready (this release restarts none by itself)",
-                self.outdated.join(", ")
-            );
-            (true, Reason::ROLLING_OUT, message)
+        } else if let Some(message) = &self.rollout {
+            (true, Reason::ROLLING_OUT, message.clone())
         } else if let Some(settings) = &self.settings {
             (true, Reason::ROLLING_OUT, settings.clone())
         } else {
@@ -162,7 +154,7 @@ impl Findings {
 
     fn ready(&self, available: &Observation, progressing: &Observation, degraded: &Observation) -> Observation {
         // A pause may hide a spec that is not carried out: then the members do not run this generation.
-        let behind = self.paused && (!self.outdated.is_empty() || self.settings.is_some());
+        let behind = self.paused && (self.rollout.is_some() || self.settings.is_some());
         let (holds, reason, message) = if degraded.status == ConditionStatus::True {
             (false, degraded.reason, degraded.message.clone())
         } else if progressing.status == ConditionStatus::True || behind {

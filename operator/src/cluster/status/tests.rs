@@ -20,12 +20,8 @@ fn healthy() -> (Observed, Outcome) {
         member.report = Some(report(ordinal, if ordinal == 0 { Role::Primary } else { Role::Follower }));
     }
     observed.status.shards = vec![ShardStatus {
-        index: 0,
-        formation: Formation::Formed,
         bootstrap_id: Some("1".to_owned()),
-        primary: None,
-        term: None,
-        members: Vec::new(),
+        ..ShardStatus::of(0, Formation::Formed)
     }];
     let validated = validate(&observed, &crate::cluster::fixtures::config()).unwrap();
     let outcome = Outcome {
@@ -142,6 +138,86 @@ fn an_outdated_pod_and_settings_under_way_are_progress_and_not_ready() {
     );
 }
 
+fn rolling_out(observed: &Observed, outcome: &Outcome) -> String {
+    let status = compose(observed, outcome, true, &now());
+    let progressing = find(&status.conditions, kvfleet_crds::conditions::ConditionType::PROGRESSING).unwrap();
+    match progressing.reason.as_str() {
+        "RollingOut" => progressing.message.clone(),
+        other => panic!("{other}: {}", progressing.message),
+    }
+}
+
+/// A healthy pod is given up only for a spec that has not been seen to fail.
+#[test]
+fn no_healthy_pod_is_to_be_deleted_while_one_of_the_present_spec_does_not_start() {
+    let (mut observed, mut outcome) = healthy();
+    outcome.spec_hash = Some("new".to_owned());
+    outcome.validated.as_mut().unwrap().image = "example.org/kvnode:nope".to_owned();
+    for member in &mut observed.members {
+        member.seen.as_mut().unwrap().image = Some("example.org/kvnode:1".to_owned());
+    }
+    let all = rolling_out(&observed, &outcome);
+    assert!(all.contains("prod-s0-0, prod-s0-1, prod-s0-2 run an earlier spec"), "{all}");
+    assert!(all.contains("one at a time"), "{all}");
+
+    // The first was deleted and does not come up with the new image.
+    let first = observed.members[0].seen.as_mut().unwrap();
+    (first.ready, first.spec_hash, first.image) = (false, Some("new".to_owned()), Some("example.org/kvnode:nope".to_owned()));
+    let stuck = rolling_out(&observed, &outcome);
+    assert!(stuck.contains("prod-s0-0 was made from the present spec"), "{stuck}");
+    assert!(stuck.contains("kvnode:nope, which no ready member runs"), "{stuck}");
+    assert!(stuck.contains("delete no other pod") && !stuck.contains("prod-s0-1"), "{stuck}");
+
+    // The image is taken back: only the pod that failed is to be made again.
+    outcome.spec_hash = Some("h".to_owned());
+    let reverted = rolling_out(&observed, &outcome);
+    assert!(reverted.contains("prod-s0-0 run an earlier spec and are not ready"), "{reverted}");
+    assert!(!reverted.contains("prod-s0-1") && !reverted.contains("prod-s0-2"), "{reverted}");
+}
+
+#[test]
+fn the_image_that_came_up_is_recorded() {
+    let (mut observed, outcome) = healthy();
+    let image = |observed: &Observed| compose(observed, &outcome, true, &now()).shards[0].image.clone();
+    assert_eq!(image(&observed), None);
+    for member in &mut observed.members {
+        member.seen.as_mut().unwrap().image = Some("example.org/kvnode:1".to_owned());
+    }
+    assert_eq!(image(&observed).as_deref(), Some("example.org/kvnode:1"));
+    observed.status = compose(&observed, &outcome, true, &now());
+    for member in &mut observed.members {
+        let pod = member.seen.as_mut().unwrap();
+        (pod.ready, pod.image) = (false, Some("example.org/kvnode:nope".to_owned()));
+    }
+    assert_eq!(image(&observed).as_deref(), Some("example.org/kvnode:1"));
+}
+
+/// The leader's words are told where people look, for a refusal that time does not alter.
+#[test]
+fn a_change_that_the_leader_refuses_is_told_with_its_words() {
+    let (observed, mut outcome) = healthy();
+    outcome.step = Some(Step::Change(Change {
+        cause: Cause::Scaling,
+        act: Act::Remove {
+            pod: "prod-s0-1".to_owned(),
+            id: 12,
+        },
+    }));
+    outcome.trouble = Some(Error::Halted {
+        reason: Reason::CHANGE_REFUSED,
+        message: "taking prod-s0-1 out of the group: it is the only voter".to_owned(),
+    });
+    expect(
+        &observed,
+        &outcome,
+        ["True QuorumAvailable", "True Scaling", "True ChangeRefused", "False ChangeRefused"],
+    );
+    let status = compose(&observed, &outcome, true, &now());
+    for condition in &status.conditions[1..3] {
+        assert!(condition.message.contains("it is the only voter"), "{condition:?}");
+    }
+}
+
 #[test]
 fn whoever_comes_or_goes_is_not_missed_and_whoever_was_lost_is() {
     let (mut observed, mut outcome) = healthy();
@@ -158,14 +234,14 @@ fn whoever_comes_or_goes_is_not_missed_and_whoever_was_lost_is() {
     let newcomer = observed.members[2].report.as_mut().unwrap();
     newcomer.role = Some(Role::Learner);
     newcomer.ready = false;
-    outcome.step = change(Cause::Scaling, "prod-s0-2 is a learner and lacks 7 entries");
+    outcome.step = change(Cause::Scaling, "prod-s0-2 is a learner and catches up");
     expect(
         &observed,
         &outcome,
         ["True QuorumAvailable", "True Scaling", "False Healthy", "False Scaling"],
     );
     let status = compose(&observed, &outcome, true, &now());
-    assert_eq!(status.conditions[1].message, "prod-s0-2 is a learner and lacks 7 entries");
+    assert_eq!(status.conditions[1].message, "prod-s0-2 is a learner and catches up");
     assert!(status.conditions[0].message.contains("2 of 2 members are ready"));
     assert!(!status.shards[0].members[2].voter);
 

@@ -50,6 +50,9 @@ const CALM: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_millis(500);
 /// While a cluster cannot be asked: that it is available again is watched.
 const PATIENTLY: Duration = Duration::from_secs(1);
+/// After this many failures in a row, some 300 ms, status tells of what the next try may yet mend: a RoleBinding that has not reached the
+/// authorizer, an object that has changed since it was read.
+const TRIES_BEFORE_NEWS: u32 = 2;
 /// While a person has to act: most of what they can do is watched.
 const RARELY: Duration = Duration::from_secs(15);
 
@@ -147,47 +150,22 @@ async fn reconcile(tenant: &Tenant, desk: &Desk) -> Result<Action, Error> {
         return cleanup::clean_up(desk, tenant).await;
     }
     let fetched = fetch::fetch(desk, tenant).await;
-    let stored = fetched.group.stored_for(tenant);
-    let verdict = validate::validate(tenant, fetched.cluster.as_deref(), &fetched.rivals, stored.is_some());
-    cleanup::prepare(desk, tenant).await?;
-
-    let mut over_quota = false;
-    let (acceptance, progress, placed) = match (verdict, &fetched.cluster, &fetched.group) {
-        // What was accepted last stays in force.
-        (Err(rejection), _, _) => (Acceptance::Rejected(rejection), Progress::NotPlaced, stored.cloned().map(Box::new)),
-        (Ok(_), None, _) => (Acceptance::Unknown("there is no cluster".to_owned()), Progress::NotPlaced, None),
-        (Ok(_), Some(_), Group::Unreachable(why)) => (Acceptance::Unknown(why.clone()), Progress::NotPlaced, None),
-        (Ok(validated), Some(cluster), Group::Reached { members, stored }) => {
-            match place::place(desk, tenant, cluster, &validated, members, stored.as_deref()).await? {
-                Placement::Refused(rejection) => (Acceptance::Rejected(rejection), Progress::NotPlaced, None),
-                Placement::Unsettled(why) => (Acceptance::Unknown(why), Progress::NotPlaced, None),
-                Placement::Placed {
-                    status,
-                    behind,
-                    over_quota: over,
-                } => {
-                    over_quota = over;
-                    let progress = if behind.is_empty() {
-                        Progress::InForce
-                    } else {
-                        Progress::Behind(behind)
-                    };
-                    (Acceptance::Accepted, progress, Some(status))
-                }
-            }
-        }
-    };
-    let credentials = match (&placed, &fetched.cluster) {
-        (Some(placed), Some(cluster)) => apply::credentials(desk, tenant, cluster, placed).await?,
-        _ => keep_credentials(tenant),
-    };
-    let report = Report {
-        acceptance,
-        placed,
-        progress,
-        credentials,
-    };
-    status::write(desk, tenant, &report).await?;
+    let Found {
+        report,
+        over_quota,
+        trouble,
+    } = Box::pin(carry_out(desk, tenant, &fetched)).await;
+    // What is over with the next try, a moment later, is no news.
+    let failures = desk.failures(&ObjectRef::from_obj(tenant));
+    let is_news = trouble
+        .as_ref()
+        .is_none_or(|error| error.kind() == Kind::Refused || failures >= TRIES_BEFORE_NEWS);
+    if is_news {
+        status::write(desk, tenant, &report).await?;
+    }
+    if let Some(error) = trouble {
+        return Err(error);
+    }
     if over_quota {
         let note = "the quota is below what is in use: nothing is deleted, but no write that grows the tenant is let in".to_owned();
         desk.context
@@ -195,6 +173,96 @@ async fn reconcile(tenant: &Tenant, desk: &Desk) -> Result<Action, Error> {
             .await;
     }
     Ok(Action::requeue(next_look(&report)))
+}
+
+/// What came of the steps before status.
+struct Found {
+    report: Report,
+    over_quota: bool,
+    trouble: Option<Error>,
+}
+
+impl Found {
+    fn new(acceptance: Acceptance, placed: Option<Box<kvfleet_api::tenant::TenantStatus>>, tenant: &Tenant) -> Self {
+        Found {
+            report: Report {
+                acceptance,
+                placed,
+                progress: Progress::NotPlaced,
+                credentials: keep_credentials(tenant),
+            },
+            over_quota: false,
+            trouble: None,
+        }
+    }
+
+    fn refused(error: Error, tenant: &Tenant) -> Self {
+        let mut found = Found::new(Acceptance::Refused(chain(&error)), None, tenant);
+        found.trouble = Some(error);
+        found
+    }
+}
+
+/// Validate, place, apply. What stops one of them stops those after it, and is a finding for status.
+async fn carry_out(desk: &Desk, tenant: &Tenant, fetched: &fetch::Fetched) -> Found {
+    let stored = fetched.group.stored_for(tenant);
+    let verdict = validate::validate(tenant, fetched.cluster.as_deref(), &fetched.rivals, stored.is_some());
+    // The finalizer is there before the data can be.
+    if let Err(error) = cleanup::prepare(desk, tenant).await {
+        return Found::refused(error, tenant);
+    }
+    let kept = || stored.cloned().map(Box::new);
+    let Some(cluster) = &fetched.cluster else {
+        return match verdict {
+            Err(rejection) => Found::new(Acceptance::Rejected(rejection), None, tenant),
+            Ok(_) => Found::new(Acceptance::Unknown("there is no cluster".to_owned()), None, tenant),
+        };
+    };
+    if cluster.spec.maintenance.paused && cluster.metadata.deletion_timestamp.is_none() {
+        return Found::new(Acceptance::Paused, kept(), tenant);
+    }
+    let validated = match verdict {
+        Ok(validated) => validated,
+        // What was accepted last stays in force.
+        Err(rejection) => {
+            let found = Found::new(Acceptance::Rejected(rejection), kept(), tenant);
+            return with_credentials(desk, tenant, cluster, found).await;
+        }
+    };
+    let (members, stored) = match &fetched.group {
+        Group::Unreachable(why) => return Found::new(Acceptance::Unknown(why.clone()), None, tenant),
+        Group::Reached { members, stored } => (members, stored.as_deref()),
+    };
+    match place::place(desk, tenant, cluster, &validated, members, stored).await {
+        Err(error) => Found::refused(error, tenant),
+        Ok(Placement::Refused(rejection)) => Found::new(Acceptance::Rejected(rejection), None, tenant),
+        Ok(Placement::Unsettled(why)) => Found::new(Acceptance::Unknown(why), None, tenant),
+        Ok(Placement::Placed {
+            status,
+            behind,
+            over_quota,
+        }) => {
+            let mut found = Found::new(Acceptance::Accepted, Some(status), tenant);
+            found.over_quota = over_quota;
+            found.report.progress = match behind.is_empty() {
+                true => Progress::InForce,
+                false => Progress::Behind(behind),
+            };
+            with_credentials(desk, tenant, cluster, found).await
+        }
+    }
+}
+
+async fn with_credentials(desk: &Desk, tenant: &Tenant, cluster: &KvCluster, mut found: Found) -> Found {
+    let Some(placed) = &found.report.placed else { return found };
+    match apply::credentials(desk, tenant, cluster, placed).await {
+        Ok(credentials) => found.report.credentials = credentials,
+        Err(error) => {
+            found.report.credentials = CredentialsState::Refused(chain(&error));
+            found.trouble = Some(error);
+        }
+    }
+    found
 }
 
 /// Nothing is known of the Secret while the cluster cannot be asked: what was written is still what it should be.
@@ -209,10 +277,12 @@ fn keep_credentials(tenant: &Tenant) -> CredentialsState {
 
 fn next_look(report: &Report) -> Duration {
     match (&report.acceptance, &report.progress, &report.credentials) {
-        (Acceptance::Unknown(_), _, _) => PATIENTLY,
+        (Acceptance::Unknown(_) | Acceptance::Refused(_), _, _) => PATIENTLY,
+        // The end of a pause is watched.
+        (Acceptance::Paused, _, _) => CALM,
         (Acceptance::Accepted, Progress::Behind(_) | Progress::NotPlaced, _) => SOON,
         (Acceptance::Accepted, Progress::InForce, CredentialsState::Pending(_)) => SOON,
-        (Acceptance::Rejected(_), _, _) | (_, _, CredentialsState::NotOwned(_)) => RARELY,
+        (Acceptance::Rejected(_), _, _) | (_, _, CredentialsState::NotOwned(_) | CredentialsState::Refused(_)) => RARELY,
         (Acceptance::Accepted, Progress::InForce, CredentialsState::Written) => CALM,
     }
 }

@@ -3,7 +3,7 @@
 //! In: a KvCluster. Out: [`Observed`]: its claims, its pods, and what each member says of itself. Absent: any judgement. A member that does
 //! not answer is an observation, not an error.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -19,15 +19,14 @@ use kvfleet_crds::{
 use super::{
     build::{ANNOTATION_IMAGE, ANNOTATION_MEMBERS},
     formation::shard,
+    heard::{Heard, Unheard, ask},
+    pod_state::{PodState, never_ready},
     validate,
 };
 use crate::{
-    context::{Context, is_ready},
+    context::{Context, is_ready, member_port},
     error::Error,
 };
-
-/// A member that is alive answers within this; one that is not must not hold up the role label.
-const ANSWER: Duration = Duration::from_millis(1_500);
 
 /// No cluster has more pods than this, whatever it was scaled from.
 const MOST_PODS: u32 = 7;
@@ -51,6 +50,8 @@ pub struct Observed {
     pub running_image: Option<String>,
     /// The client for the members, once there are certificates.
     pub admin: Option<AdminClient>,
+    /// What could not be read of the API server: nothing is decided without it, and status says so.
+    pub unread: Option<Error>,
 }
 
 /// A member's place, whether or not a pod fills it.
@@ -62,11 +63,44 @@ pub struct Member {
     pub seen: Option<SeenPod>,
     /// What the member says, if it answers.
     pub report: Option<MemberReport>,
+    /// Why there is no report.
+    pub unheard: Option<Unheard>,
+    /// Whether the process in this pod was heard a moment ago: one late answer is no news.
+    pub lately: bool,
+}
+
+impl Member {
+    /// What is known of the member from itself.
+    #[must_use]
+    pub fn heard(&self) -> Heard<'_> {
+        match (&self.report, &self.unheard) {
+            (Some(report), _) => Heard::Report(report),
+            (None, Some(Unheard::NotAsked(why))) => Heard::NotAsked(why),
+            (None, Some(Unheard::Silent(why))) => Heard::Silent(why),
+            (None, None) => Heard::Silent("it is not there"),
+        }
+    }
+
+    /// Whether Kubernetes calls its pod ready.
+    #[must_use]
+    pub fn is_pod_ready(&self) -> bool {
+        self.seen.as_ref().is_some_and(|pod| pod.ready && !pod.deleting)
+    }
 }
 
 /// What matters of a pod.
 #[derive(Clone, Debug)]
 pub struct SeenPod {
+    /// Its uid.
+    pub uid: Option<String>,
+    /// The version of it that was seen.
+    pub version: Option<String>,
+    /// Whether it is on its way out.
+    pub deleting: bool,
+    /// How far it has come.
+    pub state: PodState,
+    /// Whether it has never been ready.
+    pub never_ready: bool,
     /// Where its admin port is.
     pub address: Option<std::net::SocketAddr>,
     /// Whether Kubernetes calls it ready.
@@ -79,30 +113,26 @@ pub struct SeenPod {
     pub config_maps: Vec<String>,
 }
 
-/// Reads.
-///
-/// # Errors
-/// [`Error::Kubernetes`]
-pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvClusterStatus) -> Result<Observed, Error> {
+/// Reads. What cannot be read is a finding too.
+pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvClusterStatus) -> Observed {
     let namespace = cluster.namespace().unwrap_or_default();
     let names = ClusterNames::new(cluster.name_any());
     let replicas = validate::replicas(&cluster);
     let claims = match status.cluster_id {
-        Some(_) => context.caches.claims(&namespace, names.cluster()),
+        Some(_) => Ok(context.caches.claims(&namespace, names.cluster())),
         // Before the first status, also what carries no label of ours matters: a StatefulSet takes claims by their name.
-        None => claims(context, &namespace, &names, replicas).await?,
+        None => claims(context, &namespace, &names, replicas).await,
+    };
+    let (claims, unread) = match claims {
+        Ok(claims) => (claims, None),
+        Err(error) => (Vec::new(), Some(error)),
     };
     let stateful_set = context.caches.stateful_set(&namespace, &names.stateful_set(validate::SHARD));
     let annotation = |name: &str| stateful_set.as_ref()?.metadata.annotations.as_ref()?.get(name).cloned();
     let running_image = annotation(ANNOTATION_IMAGE);
     let set_size = annotation(ANNOTATION_MEMBERS).and_then(|text| text.parse::<u32>().ok());
-    let (admin, ports) = match context.admin_for(&namespace, names.cluster()).await {
-        Ok((admin, ports)) => (Some(admin), ports),
-        Err(error) => {
-            tracing::debug!(namespace, cluster = names.cluster(), error = %crate::error::chain(&error), "no way to the members yet");
-            (None, Vec::new())
-        }
-    };
+    let admin = context.admin_client(&namespace, names.cluster()).await;
+    let admin = admin.map_err(|error| crate::error::chain(&error));
     let pods = context.caches.pods(&namespace, names.cluster());
     let shard = shard(&status);
     let (size, places) = match shard.map(|shard| shard.formation).unwrap_or_default() {
@@ -125,27 +155,35 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
     };
     let members = join_all((0..places).map(|ordinal| {
         let name = names.pod(validate::SHARD, ordinal);
-        let address = ports.iter().find(|(pod, ..)| *pod == name).map(|(_, address, _)| *address);
-        let seen = pods.iter().find(|pod| pod.name_any() == name).map(|pod| see(pod, address));
-        let admin = admin.as_ref();
+        let pod = pods.iter().find(|pod| pod.name_any() == name);
+        let address = pod.and_then(member_port).map(|(_, address, _)| address);
+        let seen = pod.map(|pod| see(pod, address));
+        let way = admin.as_ref().map_err(String::as_str);
         async move {
-            let report = match (admin, address) {
-                (Some(admin), Some(address)) => ask(admin, &name, address).await,
-                _ => None,
+            let (report, unheard) = match ask(way, &name, address).await {
+                Ok(report) => (Some(report), None),
+                Err(unheard) => (None, Some(unheard)),
             };
-            Member { pod: name, seen, report }
+            Member {
+                pod: name,
+                seen,
+                report,
+                unheard,
+                lately: false,
+            }
         }
     }))
     .await;
-    Ok(Observed {
+    Observed {
         cluster,
         status,
         claims,
         members,
         size,
         running_image,
-        admin,
-    })
+        admin: admin.ok(),
+        unread,
+    }
 }
 
 /// The claims that the members' pods would use, from the API server itself.
@@ -166,28 +204,14 @@ pub async fn claims(context: &Context, namespace: &str, names: &ClusterNames, re
     Ok(claims)
 }
 
-async fn ask(admin: &AdminClient, pod: &str, address: std::net::SocketAddr) -> Option<MemberReport> {
-    match tokio::time::timeout(ANSWER, admin.members(address)).await {
-        // The address may have passed to another pod of the same cluster since.
-        Ok(Ok(report)) if report.name == pod => Some(report),
-        Ok(Ok(report)) => {
-            tracing::debug!(pod, %address, answered = report.name, "another member answers at the address");
-            None
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(pod, %address, error = %crate::error::chain(&error), "the member does not answer");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(pod, %address, "the member does not answer in time");
-            None
-        }
-    }
-}
-
 fn see(pod: &Pod, address: Option<std::net::SocketAddr>) -> SeenPod {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     SeenPod {
+        uid: pod.uid(),
+        version: pod.resource_version(),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        state: PodState::of(pod),
+        never_ready: never_ready(pod),
         address,
         ready: is_ready(pod),
         labelled_primary: pod.labels().get(LABEL_ROLE).is_some_and(|role| role == ROLE_PRIMARY),

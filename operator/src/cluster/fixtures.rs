@@ -5,7 +5,10 @@ use std::sync::Arc;
 use kvfleet_api::admin::{MemberAddress, MemberReport, MemberStanding, MemberState, Role};
 use kvfleet_crds::{KvCluster, KvClusterStatus};
 
-use super::fetch::{Member, Observed, SeenPod};
+use super::{
+    fetch::{Member, Observed, SeenPod},
+    pod_state::PodState,
+};
 use crate::config::Config;
 
 pub(super) fn config() -> Config {
@@ -36,6 +39,8 @@ pub(super) fn observed(spec: &str) -> Observed {
         pod: format!("prod-s0-{ordinal}"),
         seen: None,
         report: None,
+        unheard: None,
+        lately: false,
     });
     Observed {
         cluster: Arc::new(cluster(spec)),
@@ -45,11 +50,17 @@ pub(super) fn observed(spec: &str) -> Observed {
         size: 3,
         running_image: None,
         admin: None,
+        unread: None,
     }
 }
 
 pub(super) fn pod(spec_hash: &str) -> SeenPod {
     SeenPod {
+        uid: Some("pod".to_owned()),
+        version: Some("1".to_owned()),
+        deleting: false,
+        state: PodState::Running,
+        never_ready: false,
         address: None,
         ready: true,
         labelled_primary: false,

@@ -10,3 +10,4 @@ mod refusals;
 mod scaling;
 mod tenants;
 mod tokens;
+mod truth;

@@ -90,7 +90,7 @@ impl Findings {
                 && if member.voter {
                     !member.ready
                 } else {
-                    votes(&member.pod) || !(scaling || !is_group_known)
+                    votes(&member.pod) || (!scaling && is_group_known)
                 }
         });
         let voters = named.map_or_else(

@@ -16,7 +16,7 @@ use std::{
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, PodCondition, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
@@ -407,10 +407,15 @@ fn trim(pod: &mut Pod) {
     }
     if let Some(status) = &mut pod.status {
         let conditions = status.conditions.take().unwrap_or_default();
+        let read = |condition: &PodCondition| matches!(condition.type_.as_str(), "Ready" | "PodScheduled");
         *status = k8s_openapi::api::core::v1::PodStatus {
             pod_ip: status.pod_ip.take(),
             phase: status.phase.take(),
-            conditions: Some(conditions.into_iter().filter(|condition| condition.type_ == "Ready").collect()),
+            start_time: status.start_time.take(),
+            reason: status.reason.take(),
+            message: status.message.take(),
+            conditions: Some(conditions.into_iter().filter(read).collect()),
+            container_statuses: status.container_statuses.take(),
             ..Default::default()
         };
     }

@@ -11,8 +11,12 @@ mod fetch;
 #[cfg(test)]
 mod fixtures;
 mod formation;
+mod heard;
 mod membership;
+mod obstacles;
 mod plan;
+mod pod_state;
+mod remake;
 mod role_label;
 mod running_image;
 mod secrets;
@@ -48,9 +52,10 @@ use kvfleet_crds::{
 use self::{
     fetch::{Observed, fetch},
     formation::shard,
+    obstacles::Watched,
     plan::{Step, plan},
     secrets::Origin,
-    status::Outcome,
+    status::{GRACE, Outcome},
     validate::{Validated, validate},
 };
 use crate::{
@@ -77,8 +82,16 @@ pub struct Memory {
     written: Option<Written>,
     /// When figures of use were written last.
     usage_written: Option<Instant>,
-    /// When the Secrets were found good.
-    secrets: Option<Instant>,
+    /// When the Secrets were found good, and the volumes that they belonged to.
+    secrets: Option<(Instant, Vec<String>)>,
+    /// When each pod's process was last heard, and the pod's uid: no more entries than a cluster has places.
+    heard: HashMap<String, (Option<String>, Instant)>,
+    /// Since when every pass has met trouble.
+    troubled: Option<Instant>,
+    /// Since when no look has shown a quorum.
+    unavailable: Option<Instant>,
+    /// What is known of pods that do not run.
+    watched: Watched,
     /// The settings put last, and the revision they took.
     settings: Option<(kvfleet_api::admin::Settings, u64)>,
     /// What the leader refused.
@@ -103,6 +116,33 @@ impl Memory {
             Some(written) if written.read == cluster.resource_version() => written.status.clone(),
             _ => cluster.status.clone().unwrap_or_default(),
         }
+    }
+
+    /// Notes who was heard, and who of the others was a moment ago, in the same pod.
+    fn note_heard(&mut self, observed: &mut Observed) {
+        let before = std::mem::take(&mut self.heard);
+        for member in &mut observed.members {
+            let Some(uid) = member.seen.as_ref().map(|pod| pod.uid.clone()) else {
+                continue;
+            };
+            let at = match member.report {
+                Some(_) => Some(Instant::now()),
+                None => before.get(&member.pod).filter(|(known, _)| *known == uid).map(|(_, at)| *at),
+            };
+            let Some(at) = at else { continue };
+            member.lately = at.elapsed() < GRACE && member.is_pod_ready();
+            self.heard.insert(member.pod.clone(), (uid, at));
+        }
+    }
+
+    /// For how long there has been trouble that is not merely waited for.
+    fn note_trouble(&mut self, outcome: &Outcome) -> Duration {
+        let mut troubles = [&outcome.trouble, &outcome.settings].into_iter().flatten();
+        if troubles.all(Error::is_awaited) {
+            self.troubled = None;
+            return Duration::ZERO;
+        }
+        self.troubled.get_or_insert_with(Instant::now).elapsed()
     }
 }
 
@@ -251,12 +291,23 @@ impl Clusters {
 
 /// The five steps. The answer says when to look again.
 async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memory) -> Result<Duration, Error> {
-    let mut observed = fetch(context, Arc::clone(cluster), memory.status(cluster)).await?;
-    let outcome = Box::pin(carry_out(context, &observed, memory)).await;
+    let mut observed = fetch(context, Arc::clone(cluster), memory.status(cluster)).await;
+    memory.note_heard(&mut observed);
+    let mut outcome = match observed.unread.take() {
+        Some(error) => Outcome {
+            trouble: Some(error),
+            ..Outcome::default()
+        },
+        None => Box::pin(carry_out(context, &observed, memory)).await,
+    };
     // The formation may have been written down on the way.
     let before = std::mem::replace(&mut observed.status, memory.status(cluster));
     let labelled = role_label::follow(context, &cluster.namespace().unwrap_or_default(), &observed).await;
-    let status = status::report(context, &observed, memory, &outcome).await?;
+    outcome.trouble = outcome.trouble.or(labelled.err());
+    outcome.troubled_for = memory.note_trouble(&outcome);
+    let wanted = outcome.validated.as_ref().map_or(observed.size, |validated| validated.members);
+    outcome.obstacles = obstacles::look(context, &observed, wanted, &mut memory.watched).await;
+    let status = status::report(context, &observed, memory, &mut outcome).await?;
     tell(context, cluster, &before, &status).await;
 
     let Outcome {
@@ -265,6 +316,10 @@ async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memo
         step,
         trouble,
         settings,
+        differs: _,
+        obstacles: _,
+        troubled_for: _,
+        unavailable_for: _,
     } = outcome;
     if let Some(error) = trouble {
         // A person who has to act changes nothing about the members: they are followed as calmly as ever.
@@ -277,26 +332,24 @@ async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memo
             Kind::Transient | Kind::Conflict => Err(error),
         };
     }
-    labelled?;
+    if cluster.spec.maintenance.paused {
+        // Nothing is done, whatever is to be done.
+        return Ok(CALM);
+    }
     if settings.as_ref().is_some_and(|error| error.kind() != Kind::Waits)
         && let Some(error) = settings
     {
         return Err(error);
     }
     // Whatever else is missing comes with an event of a pod.
-    let settled = step == Some(Step::Converged) && settings.is_none() && shard(&status).is_some_and(|shard| shard.primary.is_some());
+    let led = memory.unavailable.is_none() && shard(&status).is_some_and(|shard| shard.primary.is_some());
+    let settled = step == Some(Step::Converged) && settings.is_none() && led;
     Ok(if settled { CALM } else { URGENT })
 }
 
 /// Validate, build, apply. What stops one of them stops those after it, and nothing else.
 async fn carry_out(context: &Context, observed: &Observed, memory: &mut Memory) -> Outcome {
-    let mut outcome = Outcome {
-        validated: None,
-        spec_hash: None,
-        step: None,
-        trouble: None,
-        settings: None,
-    };
+    let mut outcome = Outcome::default();
     let validated = match validate(observed, &context.config) {
         Ok(validated) => validated,
         Err(error) => {
@@ -308,14 +361,22 @@ async fn carry_out(context: &Context, observed: &Observed, memory: &mut Memory) 
     outcome.spec_hash = Some(objects.spec_hash.clone());
     let step = plan(&formation::evidence(observed));
     let paused = observed.cluster.spec.maintenance.paused;
-    let result = match paused {
-        true => Ok(()),
-        false => Box::pin(converge(context, &validated, observed, memory, objects, &step)).await,
-    };
-    outcome.trouble = result.err();
     let formed = shard(&observed.status).is_some_and(|shard| shard.formation == Formation::Formed);
-    if formed && !paused {
-        outcome.settings = settings::ensure(&validated, observed, memory).await.err();
+    if paused {
+        match Box::pin(compare(context, &validated, observed, memory, &objects)).await {
+            Ok(differs) => outcome.differs = differs,
+            Err(error) => outcome.trouble = Some(error),
+        }
+        if formed {
+            outcome.settings = settings::compare(&validated, observed, memory).await.err();
+        }
+    } else {
+        outcome.trouble = Box::pin(converge(context, &validated, observed, memory, objects, &step))
+            .await
+            .err();
+        if formed {
+            outcome.settings = settings::ensure(&validated, observed, memory).await.err();
+        }
     }
     outcome.step = Some(step);
     outcome.validated = Some(validated);
@@ -331,13 +392,50 @@ async fn converge(
     step: &Step,
 ) -> Result<(), Error> {
     formation::let_go(context, validated, &observed.claims).await?;
-    if observed.admin.is_none() || memory.secrets.is_none_or(|at| at.elapsed() >= SECRETS) {
-        secrets::ensure(context, validated, if observed.has_set { Origin::Running } else { Origin::New }).await?;
-        memory.secrets = Some(Instant::now());
-    }
+    let origin = match observed.has_set {
+        true => Origin::Running,
+        false => Origin::New,
+    };
+    ensure_secrets(context, validated, observed, memory, origin).await?;
+    let spec_hash = objects.spec_hash.clone();
     Box::pin(apply::apply(context, validated, observed, objects)).await?;
+    remake::remake(context, observed, &spec_hash).await?;
     upgrade_available(context, validated, observed, memory).await;
     formation::execute(context, validated, observed, memory, step).await
+}
+
+/// What a pause lets through: certificates are renewed where there are members, and the rest is only looked at.
+async fn compare(
+    context: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    memory: &mut Memory,
+    objects: &build::Objects,
+) -> Result<Vec<String>, Error> {
+    if observed.has_set {
+        ensure_secrets(context, validated, observed, memory, Origin::Running).await?;
+    }
+    apply::differing(context, objects).await
+}
+
+/// At once where something says that they are not good: no way to the members, a certificate that cannot be used, volumes that they do not
+/// belong to yet.
+async fn ensure_secrets(
+    context: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    memory: &mut Memory,
+    origin: Origin,
+) -> Result<(), Error> {
+    let volumes = secrets::volumes(validated, observed);
+    let is_spoilt = context.admin_trouble(&validated.namespace, validated.names.cluster()).is_some();
+    let is_known = |(at, known): &(Instant, Vec<String>)| at.elapsed() < SECRETS && *known == volumes;
+    if observed.admin.is_some() && !is_spoilt && memory.secrets.as_ref().is_some_and(is_known) {
+        return Ok(());
+    }
+    secrets::ensure(context, validated, observed, origin).await?;
+    memory.secrets = Some((Instant::now(), volumes));
+    Ok(())
 }
 
 async fn upgrade_available(context: &Context, validated: &Validated, observed: &Observed, memory: &mut Memory) {

@@ -25,6 +25,8 @@ use crate::{
 
 /// How long the operator's certificate is taken from memory before its Secret is looked at again.
 const RECHECK: Duration = Duration::from_secs(10);
+/// The same after it could not be read or used: that many reconciliations and Tenants wait for it costs one request a second.
+const RECHECK_FAILED: Duration = Duration::from_secs(1);
 
 /// A member's pod, its admin port, and whether the pod is ready.
 pub type MemberPort = (String, SocketAddr, bool);
@@ -47,12 +49,27 @@ pub struct Context {
     admins: Mutex<HashMap<(String, String), CachedAdmin>>,
 }
 
+/// One for each KvCluster.
 struct CachedAdmin {
     /// The KvCluster's uid: one of the same name made later has other certificates.
     cluster: Option<String>,
     version: Option<String>,
     checked: Instant,
-    client: AdminClient,
+    /// The last one that could be made. A Secret that cannot be read now says nothing against it.
+    client: Option<AdminClient>,
+    /// Why the last look gave no client.
+    trouble: Option<String>,
+}
+
+impl CachedAdmin {
+    fn is_fresh(&self) -> bool {
+        self.checked.elapsed() < if self.trouble.is_some() { RECHECK_FAILED } else { RECHECK }
+    }
+
+    fn answer(&self) -> Result<AdminClient, Error> {
+        let why = || self.trouble.clone().unwrap_or_else(|| "there is no certificate yet".to_owned());
+        self.client.clone().ok_or_else(|| Error::Waits(why()))
+    }
 }
 
 impl Context {
@@ -71,10 +88,11 @@ impl Context {
         }
     }
 
-    /// The way to a cluster's members: a client that believes only them, and the pods that have an address.
+    /// The way to a cluster's members: a client that believes only them, and the pods that have an address. A certificate that cannot be
+    /// read or used now leaves the last good client in place.
     ///
     /// # Errors
-    /// [`Error::Waits`] while the operator's certificate is not there; [`Error::Kubernetes`].
+    /// [`Error::Waits`] while there is no certificate that can be used, with the reason.
     pub async fn admin_for(&self, namespace: &str, cluster_name: &str) -> Result<(AdminClient, Vec<MemberPort>), Error> {
         let client = self.admin_client(namespace, cluster_name).await?;
         let pods = self.caches.pods(namespace, cluster_name);
@@ -111,39 +129,70 @@ impl Context {
         self.lock().remove(&(namespace.to_owned(), cluster_name.to_owned()));
     }
 
-    async fn admin_client(&self, namespace: &str, cluster_name: &str) -> Result<AdminClient, Error> {
+    /// Why the operator's certificate of a cluster could not be read or used when it was last looked at.
+    #[must_use]
+    pub fn admin_trouble(&self, namespace: &str, cluster_name: &str) -> Option<String> {
+        let key = (namespace.to_owned(), cluster_name.to_owned());
+        self.lock().get(&key).and_then(|cached| cached.trouble.clone())
+    }
+
+    /// The client for a cluster's members, as in [`Context::admin_for`].
+    ///
+    /// # Errors
+    /// [`Error::Waits`] while there is no certificate that can be used, with the reason.
+    pub async fn admin_client(&self, namespace: &str, cluster_name: &str) -> Result<AdminClient, Error> {
         let key = (namespace.to_owned(), cluster_name.to_owned());
         let cluster = self.caches.cluster(namespace, cluster_name).and_then(|cluster| cluster.uid());
         if let Some(cached) = self.lock().get(&key)
             && cached.cluster == cluster
-            && cached.checked.elapsed() < RECHECK
+            && cached.is_fresh()
         {
-            return Ok(cached.client.clone());
+            return cached.answer();
         }
+        let read = self.operator_certificate(namespace, cluster_name).await;
+        let mut admins = self.lock();
+        let cached = admins.entry(key).or_insert_with(|| CachedAdmin {
+            cluster: cluster.clone(),
+            version: None,
+            checked: Instant::now(),
+            client: None,
+            trouble: None,
+        });
+        if cached.cluster != cluster {
+            (cached.client, cached.version, cached.cluster) = (None, None, cluster);
+        }
+        cached.checked = Instant::now();
+        let made = read.and_then(|secret| {
+            let known = cached.client.clone().filter(|_| cached.version == secret.resource_version());
+            let client = known.map_or_else(|| admin_from(&secret), Ok)?;
+            Ok((client, secret.resource_version()))
+        });
+        match made {
+            Ok((client, version)) => (cached.client, cached.version, cached.trouble) = (Some(client), version, None),
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                if cached.trouble.as_ref() != Some(&error) {
+                    tracing::info!(
+                        namespace,
+                        cluster = cluster_name,
+                        error,
+                        "the operator's certificate cannot be used"
+                    );
+                }
+                cached.trouble = Some(error);
+            }
+        }
+        cached.answer()
+    }
+
+    async fn operator_certificate(&self, namespace: &str, cluster_name: &str) -> Result<Secret, Error> {
         let name = ClusterNames::new(cluster_name).operator_tls_secret();
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret = secrets
+        secrets
             .get_opt(&name)
             .await
             .map_err(Error::kubernetes(format!("read Secret {namespace}/{name}")))?
-            .ok_or_else(|| Error::Waits(format!("the Secret {name} is not there yet")))?;
-        let version = secret.resource_version();
-        if let Some(cached) = self.lock().get_mut(&key)
-            && cached.cluster == cluster
-            && cached.version == version
-        {
-            cached.checked = Instant::now();
-            return Ok(cached.client.clone());
-        }
-        let client = admin_from(&secret)?;
-        let cached = CachedAdmin {
-            cluster,
-            version,
-            checked: Instant::now(),
-            client: client.clone(),
-        };
-        self.lock().insert(key, cached);
-        Ok(client)
+            .ok_or_else(|| Error::Waits(format!("the Secret {name} is not there yet")))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), CachedAdmin>> {
@@ -174,7 +223,8 @@ fn admin_from(secret: &Secret) -> Result<AdminClient, Error> {
 }
 
 /// None while the pod has no address, or is past its end.
-fn member_port(pod: &Arc<Pod>) -> Option<MemberPort> {
+#[must_use]
+pub fn member_port(pod: &Arc<Pod>) -> Option<MemberPort> {
     let status = pod.status.as_ref()?;
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;

@@ -12,4 +12,5 @@ mod refusals;
 mod scaling;
 mod tenants;
 mod tokens;
+mod truth;
 mod volumes;

@@ -3,7 +3,7 @@
 //! In: a KvCluster. Out: [`Observed`]: its claims, its pods, and what each member says of itself. Absent: any judgement. A member that does
 //! not answer is an observation, not an error.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -16,14 +16,19 @@ use kvfleet_crds::{
     names::{ANNOTATION_SPEC_HASH, ClusterNames, LABEL_ROLE, ROLE_PRIMARY},
 };
 
-use super::{build::ANNOTATION_MEMBERS, claims, formation::shard, membership, validate};
+use super::{
+    build::ANNOTATION_MEMBERS,
+    claims,
+    formation::shard,
+    heard::{Heard, Unheard, ask},
+    membership,
+    pod_state::{PodState, never_ready},
+    validate,
+};
 use crate::{
-    context::{Context, is_ready},
+    context::{Context, is_ready, member_port},
     error::Error,
 };
-
-/// A member that is alive answers within this; one that is not must not hold up the role label.
-const ANSWER: Duration = Duration::from_millis(1_500);
 
 /// No cluster has more pods than this, whatever it was scaled from.
 pub const MOST_PODS: u32 = 7;
@@ -47,6 +52,8 @@ pub struct Observed {
     pub has_set: bool,
     /// The client for the members, once there are certificates.
     pub admin: Option<AdminClient>,
+    /// What could not be read of the API server: nothing is decided without it, and status says so.
+    pub unread: Option<Error>,
 }
 
 /// A member's place, whether or not a pod fills it.
@@ -58,11 +65,44 @@ pub struct Member {
     pub seen: Option<SeenPod>,
     /// What the member says, if it answers.
     pub report: Option<MemberReport>,
+    /// Why there is no report.
+    pub unheard: Option<Unheard>,
+    /// Whether the process in this pod was heard a moment ago: one late answer is no news.
+    pub lately: bool,
+}
+
+impl Member {
+    /// What is known of the member from itself.
+    #[must_use]
+    pub fn heard(&self) -> Heard<'_> {
+        match (&self.report, &self.unheard) {
+            (Some(report), _) => Heard::Report(report),
+            (None, Some(Unheard::NotAsked(why))) => Heard::NotAsked(why),
+            (None, Some(Unheard::Silent(why))) => Heard::Silent(why),
+            (None, None) => Heard::Silent("it is not there"),
+        }
+    }
+
+    /// Whether Kubernetes calls its pod ready.
+    #[must_use]
+    pub fn is_pod_ready(&self) -> bool {
+        self.seen.as_ref().is_some_and(|pod| pod.ready && !pod.deleting)
+    }
 }
 
 /// What matters of a pod.
 #[derive(Clone, Debug)]
 pub struct SeenPod {
+    /// Its uid.
+    pub uid: Option<String>,
+    /// The version of it that was seen.
+    pub version: Option<String>,
+    /// Whether it is on its way out.
+    pub deleting: bool,
+    /// How far it has come.
+    pub state: PodState,
+    /// Whether it has never been ready.
+    pub never_ready: bool,
     /// Where its admin port is.
     pub address: Option<std::net::SocketAddr>,
     /// Whether Kubernetes calls it ready.
@@ -77,11 +117,8 @@ pub struct SeenPod {
     pub config_maps: Vec<String>,
 }
 
-/// Reads.
-///
-/// # Errors
-/// [`Error::Kubernetes`]
-pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvClusterStatus) -> Result<Observed, Error> {
+/// Reads. What cannot be read is a finding too.
+pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvClusterStatus) -> Observed {
     let namespace = cluster.namespace().unwrap_or_default();
     let names = ClusterNames::new(cluster.name_any());
     let replicas = validate::replicas(&cluster);
@@ -89,13 +126,8 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
     let stateful_set = context.caches.stateful_set(&namespace, &names.stateful_set(validate::SHARD));
     let annotation = |name: &str| stateful_set.as_ref()?.metadata.annotations.as_ref()?.get(name).cloned();
     let set_size = annotation(ANNOTATION_MEMBERS).and_then(|text| pods(&text));
-    let (admin, ports) = match context.admin_for(&namespace, names.cluster()).await {
-        Ok((admin, ports)) => (Some(admin), ports),
-        Err(error) => {
-            tracing::debug!(namespace, cluster = names.cluster(), error = %crate::error::chain(&error), "no way to the members yet");
-            (None, Vec::new())
-        }
-    };
+    let admin = context.admin_client(&namespace, names.cluster()).await;
+    let admin = admin.map_err(|error| crate::error::chain(&error));
     let pods = context.caches.pods(&namespace, names.cluster());
     let shard = shard(&status);
     let formation = shard.map(|shard| shard.formation).unwrap_or_default();
@@ -127,15 +159,22 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
     };
     let members = join_all((0..places).map(|ordinal| {
         let name = names.pod(validate::SHARD, ordinal);
-        let address = ports.iter().find(|(pod, ..)| *pod == name).map(|(_, address, _)| *address);
-        let seen = pods.iter().find(|pod| pod.name_any() == name).map(|pod| see(pod, address));
-        let admin = admin.as_ref();
+        let pod = pods.iter().find(|pod| pod.name_any() == name);
+        let address = pod.and_then(member_port).map(|(_, address, _)| address);
+        let seen = pod.map(|pod| see(pod, address));
+        let way = admin.as_ref().map_err(String::as_str);
         async move {
-            let report = match (admin, address) {
-                (Some(admin), Some(address)) => ask(admin, &name, address).await,
-                _ => None,
+            let (report, unheard) = match ask(way, &name, address).await {
+                Ok(report) => (Some(report), None),
+                Err(unheard) => (None, Some(unheard)),
             };
-            Member { pod: name, seen, report }
+            Member {
+                pod: name,
+                seen,
+                report,
+                unheard,
+                lately: false,
+            }
         }
     }))
     .await;
@@ -146,7 +185,8 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
         members,
         size,
         has_set: stateful_set.is_some(),
-        admin,
+        admin: admin.ok(),
+        unread: None,
     };
     if formation == Formation::Pending {
         membership::take_in_those_named(&mut observed, &names);
@@ -155,11 +195,16 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
     // reads tell. Once the pods are there, none.
     let grown = membership::size(&observed);
     let made = set_size.unwrap_or(0).min(there);
-    for claim in claims_between(context, &namespace, &names, made..grown.max(replicas)).await? {
-        observed.claims.retain(|known| known.name_any() != claim.name_any());
-        observed.claims.push(claim);
+    match claims_between(context, &namespace, &names, made..grown.max(replicas)).await {
+        Ok(claims) => {
+            for claim in claims {
+                observed.claims.retain(|known| known.name_any() != claim.name_any());
+                observed.claims.push(claim);
+            }
+        }
+        Err(error) => observed.unread = Some(error),
     }
-    Ok(observed)
+    observed
 }
 
 /// How many pods an annotation tells. Whoever may edit the StatefulSet may write any number, and each costs a place and a question.
@@ -189,28 +234,14 @@ async fn claims_between(context: &Context, namespace: &str, names: &ClusterNames
     Ok(claims)
 }
 
-async fn ask(admin: &AdminClient, pod: &str, address: std::net::SocketAddr) -> Option<MemberReport> {
-    match tokio::time::timeout(ANSWER, admin.members(address)).await {
-        // The address may have passed to another pod of the same cluster since.
-        Ok(Ok(report)) if report.name == pod => Some(report),
-        Ok(Ok(report)) => {
-            tracing::debug!(pod, %address, answered = report.name, "another member answers at the address");
-            None
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(pod, %address, error = %crate::error::chain(&error), "the member does not answer");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(pod, %address, "the member does not answer in time");
-            None
-        }
-    }
-}
-
 fn see(pod: &Pod, address: Option<std::net::SocketAddr>) -> SeenPod {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     SeenPod {
+        uid: pod.uid(),
+        version: pod.resource_version(),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        state: PodState::of(pod),
+        never_ready: never_ready(pod),
         address,
         ready: is_ready(pod),
         image: pod

@@ -10,7 +10,10 @@ use kvfleet_crds::{
     names::{ANNOTATION_FORMED, LABEL_CLUSTER_ID},
 };
 
-use super::fetch::{Claim, Member, Observed, SeenPod};
+use super::{
+    fetch::{Claim, Member, Observed, SeenPod},
+    pod_state::PodState,
+};
 use crate::config::Config;
 
 pub(super) fn config() -> Config {
@@ -52,6 +55,8 @@ pub(super) fn observed(spec: &str) -> Observed {
         pod: format!("prod-s0-{ordinal}"),
         seen: None,
         report: None,
+        unheard: None,
+        lately: false,
     });
     let cluster = cluster(spec);
     Observed {
@@ -62,11 +67,17 @@ pub(super) fn observed(spec: &str) -> Observed {
         members: members.collect(),
         has_set: false,
         admin: None,
+        unread: None,
     }
 }
 
 pub(super) fn pod(spec_hash: &str) -> SeenPod {
     SeenPod {
+        uid: Some("pod".to_owned()),
+        version: Some("1".to_owned()),
+        deleting: false,
+        state: PodState::Running,
+        never_ready: false,
         address: None,
         ready: true,
         image: None,
@@ -109,8 +120,6 @@ pub(super) fn report(ordinal: u64, role: Role) -> MemberReport {
                 lag: (role == Role::Primary).then_some(0),
                 lag_bytes: (role == Role::Primary).then_some(0),
                 caught_up: role == Role::Primary,
-                lag_bytes: None,
-                caught_up: false,
                 heard_ms: None,
             })
             .collect(),

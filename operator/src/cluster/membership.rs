@@ -118,6 +118,8 @@ pub fn take_in_those_named(observed: &mut Observed, names: &ClusterNames) {
         pod: names.pod(SHARD, ordinal),
         seen: None,
         report: None,
+        unheard: None,
+        lately: false,
     });
     observed.members.extend(empty.collect::<Vec<_>>());
 }

@@ -31,14 +31,13 @@ pub async fn give(desk: &Desk, namespace: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Passes a result on. If it says that Secrets are denied, somebody has taken the binding away, and the next attempt gives it again.
+/// Passes a result on. If it says that the right on Secrets is missing, the binding has been taken away, and the next attempt gives it again.
+/// A quota or an admission policy says no with the same code, and no binding helps against it.
 ///
 /// # Errors
 /// Those passed on.
 pub fn notice<T>(desk: &Desk, namespace: &str, result: Result<T, Error>) -> Result<T, Error> {
-    if let Err(Error::Kubernetes { source, .. }) = &result
-        && matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403)
-    {
+    if result.as_ref().is_err_and(Error::lacks_right) {
         desk.forget_binding(namespace);
     }
     result

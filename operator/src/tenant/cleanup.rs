@@ -45,6 +45,11 @@ pub async fn clean_up(desk: &Desk, tenant: &Tenant) -> Result<Option<Duration>, 
         // Its data goes, or stays, with the cluster.
         (Some(cluster), _) if cluster.metadata.deletion_timestamp.is_some() => {}
         (Some(cluster), _) if !can_hold(cluster, tenant) => {}
+        // Nothing is released or destroyed during a pause, and the finalizer stays until it ends.
+        (Some(cluster), _) if cluster.spec.maintenance.paused => {
+            status::write_deleting(desk, tenant, "the KvCluster is paused (maintenance.paused)").await?;
+            return Ok(Some(AGAIN));
+        }
         (Some(_), Group::Unavailable(why) | Group::Unreachable { why, .. }) => {
             status::write_deleting(desk, tenant, why).await?;
             return Ok(fetched.group.again());
@@ -64,7 +69,7 @@ pub async fn clean_up(desk: &Desk, tenant: &Tenant) -> Result<Option<Duration>, 
         Ok(()) => {}
         // A namespace that goes takes the right on Secrets first, and the Secret itself with it. Waiting for the right would keep the
         // finalizer, and with it the namespace, for ever. With `watchNamespaces` the right is the chart's, and only its absence is seen.
-        Err(error) if error.is_namespace_terminating() || error.is_forbidden() && !desk.context.config.watch_namespaces.is_empty() => {}
+        Err(error) if error.is_namespace_terminating() || error.lacks_right() && !desk.context.config.watch_namespaces.is_empty() => {}
         Err(error) => return Err(error),
     }
     finalizer::remove(&desk.context.client, tenant).await?;

@@ -90,6 +90,7 @@ struct Sight {
     tenancy: Option<Tenancy>,
     is_paused: bool,
     is_going: bool,
+    is_paused: bool,
     cluster_id: Option<String>,
     available: Option<String>,
 }
@@ -327,6 +328,12 @@ impl Desk {
         before
     }
 
+    /// How often it has failed in a row.
+    #[must_use]
+    pub fn failures(&self, tenant: &ObjectRef<Tenant>) -> u32 {
+        self.lock().failures.get(tenant).copied().unwrap_or_default()
+    }
+
     /// The row is over.
     pub fn forget_failures(&self, tenant: &ObjectRef<Tenant>) {
         self.lock().failures.remove(tenant);
@@ -347,6 +354,7 @@ impl Sight {
             tenancy: cluster.map(|cluster| cluster.spec.tenancy.clone()),
             is_paused: cluster.is_some_and(|cluster| cluster.spec.maintenance.paused),
             is_going: cluster.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_some()),
+            is_paused: cluster.is_some_and(|cluster| cluster.spec.maintenance.paused),
             cluster_id: status.and_then(|status| status.cluster_id.clone()),
             available: available.map(|condition| condition.status.clone()),
         }

@@ -161,13 +161,23 @@ async fn survey(desk: &Desk, namespace: &str, name: &str) -> Result<(), Error> {
         .await?;
     desk.turns.answered(&(namespace.to_owned(), name.to_owned()));
     let tenants = desk.tenants_of(namespace, name);
+    let paused = cluster.spec.maintenance.paused;
     for tenant in &tenants {
         let own = stored
             .iter()
             .find(|stored| tenant.metadata.uid.as_ref() == Some(&stored.config.uid));
-        if needs_a_look(tenant, own) {
+        let needs_a_look = match paused {
+            // Nothing but the figures in status can follow now.
+            true => own.is_some_and(|own| has_usage_moved(tenant, own)),
+            false => needs_a_look(tenant, own),
+        };
+        if needs_a_look {
             desk.trigger(ObjectRef::from_obj(&**tenant));
         }
+    }
+    if paused {
+        // What has no Tenant any more is released when the pause is over.
+        return Ok(());
     }
     let orphans = stored.iter().filter(|stored| {
         stored.state == TenantState::Active

@@ -77,14 +77,7 @@ mod tests {
 
     fn with(formation: Formation, state: PodState, never_ready: bool, says: Option<MemberState>) -> Observed {
         let mut observed = observed("{storage: {size: 1Gi}}");
-        observed.status.shards = vec![ShardStatus {
-            index: 0,
-            formation,
-            bootstrap_id: None,
-            primary: None,
-            term: None,
-            members: Vec::new(),
-        }];
+        observed.status.shards = vec![ShardStatus::of(0, formation)];
         let mut seen = pod("old");
         (seen.state, seen.never_ready, seen.ready) = (state, never_ready, false);
         observed.members[1].seen = Some(seen);

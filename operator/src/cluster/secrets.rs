@@ -23,8 +23,9 @@ use kvfleet_crds::{
 };
 
 use super::{
+    claims,
     fetch::{Claim, Observed},
-    validate::{SHARD, Validated, claims_formed},
+    validate::{SHARD, Validated},
 };
 use crate::{
     apply::{Outcome, apply},
@@ -191,7 +192,7 @@ impl Keeper<'_> {
 
     /// A new one beside old data is what was asked for, and nothing to be silent about.
     async fn tell_made_anew(&self, name: &str, effect: &str) {
-        if !claims_formed(self.observed) {
+        if !self.observed.claims.iter().any(claims::is_formed) {
             return;
         }
         let note = format!("the Secret {name} of the data that was found is gone, so a new one was made: {effect}");

@@ -90,7 +90,6 @@ struct Sight {
     tenancy: Option<Tenancy>,
     is_paused: bool,
     is_going: bool,
-    is_paused: bool,
     cluster_id: Option<String>,
     available: Option<String>,
 }
@@ -354,7 +353,6 @@ impl Sight {
             tenancy: cluster.map(|cluster| cluster.spec.tenancy.clone()),
             is_paused: cluster.is_some_and(|cluster| cluster.spec.maintenance.paused),
             is_going: cluster.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_some()),
-            is_paused: cluster.is_some_and(|cluster| cluster.spec.maintenance.paused),
             cluster_id: status.and_then(|status| status.cluster_id.clone()),
             available: available.map(|condition| condition.status.clone()),
         }

@@ -127,7 +127,8 @@ pub struct KvClusterSpec {
     ])))]
     pub replicas: i32,
 
-    /// The image of the members. Default: the one that the operator was installed with. A member
+    /// The image of the members. Default: the one that the operator was installed with when the cluster was made; a cluster
+    /// that runs keeps the one it runs (`status.shards[].image`), whatever a newer operator comes with. A member
     /// takes up another image when its pod is next made.
     #[serde(default, skip_serializing_if = "Image::is_default")]
     pub image: Image,

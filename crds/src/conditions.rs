@@ -49,6 +49,9 @@ impl Reason {
     pub const QUORUM_AVAILABLE: Self = Self("QuorumAvailable");
     /// Not Available: a shard has no quorum.
     pub const QUORUM_LOST: Self = Self("QuorumLost");
+    /// Available, Degraded and Ready are unknown: the operator has no way to the members, which says nothing about them. Degraded: Kubernetes
+    /// calls a member ready that does not answer the operator.
+    pub const MEMBERS_UNREACHABLE: Self = Self("MembersUnreachable");
     /// Not Available: a shard has never been formed.
     pub const NOT_FORMED: Self = Self("NotFormed");
     /// Progressing: the Raft group is being made.
@@ -59,23 +62,31 @@ impl Reason {
     pub const REPLACING_MEMBER: Self = Self("ReplacingMember");
     /// Progressing: pods are being brought to another template.
     pub const ROLLING_OUT: Self = Self("RollingOut");
+    /// Progressing: not everything that the spec says is applied, and the message says what stopped it. Not Ready, of a Tenant: a member does
+    /// not enforce this generation yet.
+    pub const APPLYING: Self = Self("Applying");
     /// Progressing is false: everything is as the spec says.
     pub const CONVERGED: Self = Self("Converged");
     /// Progressing is false: `maintenance.paused` holds the operator back.
     pub const PAUSED: Self = Self("Paused");
     /// Degraded: a voter is missing or not ready.
     pub const MEMBER_MISSING: Self = Self("MemberMissing");
+    /// Degraded: a pod that there shall be cannot be made, scheduled or started, and the message says why.
+    pub const POD_BLOCKED: Self = Self("PodBlocked");
     /// Degraded: volumes of this name belong to other clusters, or to several.
     pub const FOREIGN_VOLUMES: Self = Self("ForeignVolumes");
     /// Degraded: members and status do not agree on whether the group was formed.
     pub const FORMATION_LOST: Self = Self("FormationLost");
+    /// Degraded: the group's leader refuses a change of its members, and time alone will not alter that.
+    pub const CHANGE_REFUSED: Self = Self("ChangeRefused");
     /// Degraded: an object of a wanted name belongs to someone else.
     pub const OBJECT_NOT_OWNED: Self = Self("ObjectNotOwned");
-    /// Degraded: a Secret that members run with is lost and cannot be made anew.
+    /// Degraded: a Secret that members run with, or that belongs to their data, is lost, spoilt or another cluster's.
     pub const SECRET_LOST: Self = Self("SecretLost");
     /// Degraded: the spec holds a value that cannot work.
     pub const INVALID_SPEC: Self = Self("InvalidSpec");
-    /// Degraded: the Kubernetes API refused an object.
+    /// Degraded: the Kubernetes API or a member refused something, at once for what only a person can mend, after 30 s for the rest. Not
+    /// Ready, of a Tenant: its configuration or its Secret could not be written.
     pub const APPLY_FAILED: Self = Self("ApplyFailed");
     /// Degraded is false: nothing is wrong.
     pub const HEALTHY: Self = Self("Healthy");
@@ -97,8 +108,8 @@ impl Reason {
     pub const EXCEEDS_CEILING: Self = Self("ExceedsCeiling");
     /// Not Ready: the cluster cannot be reached, or has no quorum.
     pub const CLUSTER_UNAVAILABLE: Self = Self("ClusterUnavailable");
-    /// Not Ready: a member does not enforce this generation yet.
-    pub const APPLYING: Self = Self("Applying");
+    /// Accepted is unknown: `maintenance.paused` of the KvCluster is true.
+    pub const CLUSTER_PAUSED: Self = Self("ClusterPaused");
     /// CredentialsReady: the Secret is there.
     pub const CREDENTIALS_WRITTEN: Self = Self("CredentialsWritten");
     /// Not CredentialsReady: the Secret is not there yet.

@@ -4,7 +4,7 @@
 //! owner is someone else's and is left alone. Absent: deletion, status, and what to apply.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Debug,
     sync::{Mutex, PoisonError},
 };
@@ -15,11 +15,14 @@ use kube::{
     api::{Patch, PatchParams},
     core::NamespaceResourceScope,
 };
-use kvfleet_crds::names::{LABEL_MANAGED_BY, MANAGER};
+use kvfleet_crds::names::{LABEL_CLUSTER_ID, LABEL_MANAGED_BY, MANAGER};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::context::{Context, Error};
+use crate::{
+    caches::Caches,
+    context::{Context, Error},
+};
 
 /// The hash of what was applied last: a field that is no longer wanted is still in the object, and would not be missed otherwise.
 const ANNOTATION_APPLIED: &str = "kvfleet.dev/applied-hash";
@@ -45,16 +48,22 @@ impl Applied {
             .is_some_and(|seen| seen.hash == hash && Some(seen.version.as_str()) == version)
     }
 
+    /// Of a kind that is not in the caches no version is known to compare with.
     fn record(&self, key: Key, hash: String, version: Option<String>) {
-        let Some(version) = version else { return };
+        let Some(version) = version.filter(|_| Caches::keeps(&key.0)) else {
+            return;
+        };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.insert(key, Seen { hash, version });
     }
 
-    /// Forgets what belongs to objects of this name and namespace, once they are gone.
-    pub fn forget(&self, namespace: &str, matches: impl Fn(&str) -> bool) {
+    /// Forgets the objects of namespaces that `keeps` does not name: those of a cluster go soon after it, and one that is still wanted is
+    /// read once more.
+    pub fn retain(&self, keeps: impl Fn(&str) -> bool) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|(_, own, name), _| own != namespace || !matches(name));
+        let namespaces: HashSet<String> = seen.keys().map(|(_, namespace, _)| namespace.clone()).collect();
+        let kept: HashSet<&String> = namespaces.iter().filter(|namespace| keeps(namespace)).collect();
+        seen.retain(|(_, namespace, _), _| kept.contains(namespace));
     }
 }
 
@@ -76,16 +85,55 @@ pub async fn apply<K>(context: &Context, desired: K) -> Result<Outcome, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
 {
+    let Some(Change { key, hash, desired }) = look(context, &desired).await? else {
+        return Ok(Outcome::Unchanged);
+    };
+    let (kind, namespace, name) = &key;
+    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    // Forced: in an object that is ours, another manager's edit of a field that we set does not last.
+    let parameters = PatchParams::apply(MANAGER).force();
+    let stored = api
+        .patch(name, &parameters, &Patch::Apply(&desired))
+        .await
+        .map_err(Error::kubernetes(format!("apply {kind} {namespace}/{name}")))?;
+    tracing::info!(kind, namespace, name, "applied");
+    context.applied.record(key, hash, stored.resource_version());
+    Ok(Outcome::Written)
+}
+
+/// Whether an object is what is wanted. Nothing is written.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn is_as_wanted<K>(context: &Context, desired: &K) -> Result<bool, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    Ok(look(context, desired).await?.is_none())
+}
+
+/// What would be written.
+struct Change {
+    key: Key,
+    hash: String,
+    desired: Value,
+}
+
+/// None: the object is as wanted.
+async fn look<K>(context: &Context, desired: &K) -> Result<Option<Change>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
     let kind = K::kind(&()).into_owned();
     let name = desired.name_any();
     let namespace = desired.namespace().unwrap_or_default();
     let what = format!("apply {kind} {namespace}/{name}");
-    let mut desired = to_value(&desired, &what)?;
+    let mut desired = to_value(desired, &what)?;
     let hash = crate::hash::short(desired.to_string().as_bytes());
     let key = (kind.clone(), namespace.clone(), name.clone());
     let known = context.caches.version(&kind, &namespace, &name);
     if known.is_some() && context.applied.holds(&key, &hash, known.as_deref()) {
-        return Ok(Outcome::Unchanged);
+        return Ok(None);
     }
 
     annotate(&mut desired, &hash);
@@ -95,7 +143,7 @@ where
         .await
         .map_err(Error::kubernetes(format!("read {kind} {namespace}/{name}")))?;
     if let Some(live) = live {
-        if !is_ours(live.meta(), &desired) {
+        if !is_ours(live.meta(), &desired) && !was_left(live.meta(), &desired) {
             return Err(match last_owner(live.meta(), &desired) {
                 Some(owner) => Error::BeingCollected { kind, name, owner },
                 None => Error::NotOwned { kind, name },
@@ -103,18 +151,10 @@ where
         }
         if covers(&to_value(&live, &what)?, &desired) {
             context.applied.record(key, hash, live.resource_version());
-            return Ok(Outcome::Unchanged);
+            return Ok(None);
         }
     }
-    // Forced: in an object that is ours, another manager's edit of a field that we set does not last.
-    let parameters = PatchParams::apply(MANAGER).force();
-    let stored = api
-        .patch(&name, &parameters, &Patch::Apply(&desired))
-        .await
-        .map_err(Error::kubernetes(what))?;
-    tracing::info!(kind, namespace, name, "applied");
-    context.applied.record(key, hash, stored.resource_version());
-    Ok(Outcome::Written)
+    Ok(Some(Change { key, hash, desired }))
 }
 
 /// A reference that makes `owner` the controller of an object.
@@ -159,6 +199,33 @@ fn is_ours(live: &ObjectMeta, desired: &Value) -> bool {
             .and_then(|labels| labels.get(LABEL_MANAGED_BY))
             .is_some_and(|manager| manager == MANAGER),
     }
+}
+
+/// Whether it was left behind by an earlier KvCluster of the same data: the operator made it for this cluster id, and it has no controller, or
+/// one that is gone by now and whose going it survives, because it shares another owner (a volume claim) with what is wanted.
+fn was_left(live: &ObjectMeta, desired: &Value) -> bool {
+    let label = |key: &str| live.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    let wanted = desired
+        .pointer("/metadata/labels")
+        .and_then(|labels| labels.get(LABEL_CLUSTER_ID))
+        .and_then(Value::as_str);
+    if wanted.is_none() || label(LABEL_CLUSTER_ID) != wanted || label(LABEL_MANAGED_BY) != Some(MANAGER) {
+        return false;
+    }
+    let owners = || live.owner_references.iter().flatten();
+    let wanted: Vec<&Value> = desired
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .collect();
+    let is_shared = |owner: &OwnerReference| {
+        owner.controller != Some(true)
+            && wanted
+                .iter()
+                .any(|wanted| wanted.get("uid").and_then(Value::as_str) == Some(owner.uid.as_str()))
+    };
+    !owners().any(|owner| owner.controller == Some(true)) || (last_owner(live, desired).is_some() && owners().any(is_shared))
 }
 
 /// The kind of the owner, where it is an object of the same kind and name that lived before: then the object goes by itself.
@@ -221,6 +288,48 @@ mod tests {
             json!({ "list": [{ "x": 2 }] }),
         ] {
             assert!(!covers(&live, &different), "{different}");
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_object_of_the_same_data_left_behind_is_taken_over() {
+        let owner = |kind: &str, name: &str, uid: &str, controller: Option<bool>| OwnerReference {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            controller,
+            ..OwnerReference::default()
+        };
+        let meta = |manager: &str, id: &str, owners| ObjectMeta {
+            labels: Some(
+                [
+                    (LABEL_MANAGED_BY.to_owned(), manager.to_owned()),
+                    (LABEL_CLUSTER_ID.to_owned(), id.to_owned()),
+                ]
+                .into(),
+            ),
+            owner_references: Some(owners),
+            ..ObjectMeta::default()
+        };
+        let desired = json!({ "metadata": { "labels": { LABEL_CLUSTER_ID: "id" }, "ownerReferences": [
+            { "kind": "KvCluster", "name": "prod", "uid": "new", "controller": true }, { "kind": "PersistentVolumeClaim", "uid": "claim" } ] } });
+        let claim = || owner("PersistentVolumeClaim", "data", "claim", None);
+        let gone = || owner("KvCluster", "prod", "old", Some(true));
+        assert!(was_left(&meta(MANAGER, "id", vec![claim()]), &desired), "the controller is gone");
+        assert!(
+            was_left(&meta(MANAGER, "id", vec![gone(), claim()]), &desired),
+            "it survives its controller"
+        );
+        for (other, why) in [
+            (meta(MANAGER, "id", vec![gone()]), "it goes with its controller"),
+            (meta(MANAGER, "other", vec![claim()]), "another cluster's"),
+            (meta("someone", "id", vec![claim()]), "not the operator's"),
+            (
+                meta(MANAGER, "id", vec![owner("Other", "x", "y", Some(true)), claim()]),
+                "another controller's",
+            ),
+        ] {
+            assert!(!was_left(&other, &desired), "{why}");
         }
     }
 

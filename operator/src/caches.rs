@@ -2,14 +2,21 @@
 //! of every other object only its metadata.
 //!
 //! In: watches, one set for each namespace worked in, or one for all. Out: lookups, and [`Feed`]s that keep them current and tell which
-//! KvCluster a change concerns. Absent: Secrets, which are read when they are needed.
+//! KvCluster a change concerns. Absent: Secrets, which are read when they are needed; decisions on a store that was never filled.
 
-use std::{fmt::Debug, pin::Pin, sync::Arc};
+use std::{
+    fmt::Debug,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use futures::{Stream, StreamExt, future, stream};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, PodCondition, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
@@ -28,6 +35,7 @@ use kvfleet_crds::{
     names::{LABEL_APPLICATION, LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, NODE_APPLICATION},
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 /// One namespace, or all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +89,8 @@ pub struct Feed {
     pub clusters: Clusters,
     /// Changes of everything else.
     pub others: Triggers,
+    /// Whether the list of clusters has come once.
+    pub listed: Arc<AtomicBool>,
 }
 
 struct Stores {
@@ -99,14 +109,71 @@ struct Stores {
 /// All stores.
 pub struct Caches {
     scopes: Vec<Stores>,
+    filled: watch::Receiver<bool>,
+}
+
+/// The one that waits for the stores. There is one of it: a kube-runtime store wakes only the last of several that wait for it, and the
+/// others would wait without end. Everything else waits in [`Caches::filled`], where each is woken.
+pub struct Filling {
+    stores: Vec<future::BoxFuture<'static, ()>>,
+    filled: watch::Sender<bool>,
+}
+
+impl Filling {
+    /// Resolves, and lets go those who wait in [`Caches::filled`], when every store that decisions are made on has been filled once.
+    pub async fn complete(self) {
+        let Filling { stores, filled } = self;
+        future::join_all(stores).await;
+        filled.send_replace(true);
+    }
+}
+
+/// Resolves when a store has been filled once. It takes the store's only place to wait.
+#[expect(clippy::disallowed_methods, reason = "called once for each store: see `Filling`")]
+pub async fn once_filled<K>(store: Store<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    // An error says that the feed is gone, which ends the process elsewhere.
+    let _ = store.wait_until_ready().await;
+}
+
+impl Stores {
+    /// Those that decisions are made on. That of the KvClusters is waited for by its controller, and by nothing else.
+    fn once_filled(&self) -> Vec<future::BoxFuture<'static, ()>> {
+        let Stores {
+            scope: _,
+            clusters: _,
+            pods,
+            config_maps,
+            stateful_sets,
+            claims,
+            // Only spare a read of what is as wanted.
+            service_accounts: _,
+            services: _,
+            disruption_budgets: _,
+            network_policies: _,
+        } = self;
+        vec![
+            once_filled(pods.clone()).boxed(),
+            once_filled(config_maps.clone()).boxed(),
+            once_filled(stateful_sets.clone()).boxed(),
+            once_filled(claims.clone()).boxed(),
+        ]
+    }
 }
 
 impl Caches {
     /// The stores, empty until their feeds are polled.
     #[must_use]
-    pub fn new(client: &Client, scopes: Vec<Scope>) -> (Self, Vec<Feed>) {
-        let (scopes, feeds) = scopes.into_iter().map(|scope| open(client, scope)).unzip();
-        (Caches { scopes }, feeds)
+    pub fn new(client: &Client, scopes: Vec<Scope>) -> (Self, Filling, Vec<Feed>) {
+        let (scopes, feeds): (Vec<Stores>, _) = scopes.into_iter().map(|scope| open(client, scope)).unzip();
+        let (sender, filled) = watch::channel(false);
+        let filling = Filling {
+            stores: scopes.iter().flat_map(Stores::once_filled).collect(),
+            filled: sender,
+        };
+        (Caches { scopes, filled }, filling, feeds)
     }
 
     /// A KvCluster.
@@ -158,6 +225,15 @@ impl Caches {
         self.stores(namespace)?.stateful_sets.get(&ObjectRef::new(name).within(namespace))
     }
 
+    /// Whether objects of this kind have a version here.
+    #[must_use]
+    pub fn keeps(kind: &str) -> bool {
+        matches!(
+            kind,
+            "ServiceAccount" | "ConfigMap" | "Service" | "StatefulSet" | "PodDisruptionBudget" | "NetworkPolicy" | "PersistentVolumeClaim"
+        )
+    }
+
     /// The version of an object, if its kind is kept here and it is known.
     #[must_use]
     pub fn version(&self, kind: &str, namespace: &str, name: &str) -> Option<String> {
@@ -174,15 +250,12 @@ impl Caches {
         }
     }
 
-    /// Resolves when the stores that decisions are made on have been filled once.
+    /// Resolves when [`Filling::complete`] has: any number may wait. Controllers wait here before they start, so that no reconciliation
+    /// waits for a store or decides on one that is not filled.
     pub async fn filled(&self) {
-        for stores in &self.scopes {
-            // An error says that the feed is gone, which ends the process elsewhere.
-            let _ = stores.pods.wait_until_ready().await;
-            let _ = stores.claims.wait_until_ready().await;
-            let _ = stores.config_maps.wait_until_ready().await;
-            let _ = stores.stateful_sets.wait_until_ready().await;
-        }
+        let mut filled = self.filled.clone();
+        // An error says that the one who fills is gone, which ends the process elsewhere.
+        let _ = filled.wait_for(|filled| *filled).await;
     }
 
     fn stores(&self, namespace: &str) -> Option<&Stores> {
@@ -216,10 +289,12 @@ where
 fn open(client: &Client, scope: Scope) -> (Stores, Feed) {
     let owned = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGER},{LABEL_APPLICATION}={NODE_APPLICATION}"));
     let (clusters, writer) = reflector::store();
+    let listed = Arc::new(AtomicBool::new(false));
     let watched = watcher(scope.api::<KvCluster>(client), watcher::Config::default())
         .default_backoff()
         .modify(|cluster: &mut KvCluster| cluster.metadata.managed_fields = None)
         .reflect(writer)
+        .inspect_ok(note_list(listed.clone()))
         .applied_objects()
         .boxed();
     let (pods, pod_triggers) = follow(scope.api::<Pod>(client), &owned, trim);
@@ -244,6 +319,7 @@ fn open(client: &Client, scope: Scope) -> (Stores, Feed) {
         store: clusters.clone(),
         clusters: watched,
         others: others.boxed(),
+        listed,
     };
     let stores = Stores {
         scope,
@@ -258,6 +334,15 @@ fn open(client: &Client, scope: Scope) -> (Stores, Feed) {
         claims,
     };
     (stores, feed)
+}
+
+/// Notes in a watch's stream that a list has come.
+pub fn note_list<K>(listed: Arc<AtomicBool>) -> impl Fn(&watcher::Event<K>) {
+    move |event| {
+        if matches!(event, watcher::Event::InitDone) {
+            listed.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 fn metadata<K>(api: Api<PartialObjectMeta<K>>, config: &watcher::Config) -> (Store<PartialObjectMeta<K>>, Triggers)
@@ -307,16 +392,64 @@ fn trim(pod: &mut Pod) {
             node_name: spec.node_name.take(),
             ..Default::default()
         };
+        let containers = std::mem::take(&mut spec.containers);
+        kept.containers = containers
+            .into_iter()
+            .filter(|container| container.name == NODE_APPLICATION)
+            .map(|container| k8s_openapi::api::core::v1::Container {
+                name: container.name,
+                image: container.image,
+                ..Default::default()
+            })
+            .collect();
         kept.volumes = Some(volumes.into_iter().filter(|volume| volume.config_map.is_some()).collect());
         *spec = kept;
     }
     if let Some(status) = &mut pod.status {
         let conditions = status.conditions.take().unwrap_or_default();
+        let read = |condition: &PodCondition| matches!(condition.type_.as_str(), "Ready" | "PodScheduled");
         *status = k8s_openapi::api::core::v1::PodStatus {
             pod_ip: status.pod_ip.take(),
             phase: status.phase.take(),
-            conditions: Some(conditions.into_iter().filter(|condition| condition.type_ == "Ready").collect()),
+            start_time: status.start_time.take(),
+            reason: status.reason.take(),
+            message: status.message.take(),
+            conditions: Some(conditions.into_iter().filter(read).collect()),
+            container_statuses: status.container_statuses.take(),
             ..Default::default()
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A kube-runtime store wakes the last of them alone.
+    #[tokio::test]
+    async fn all_that_wait_for_the_stores_are_woken() {
+        let (store, mut writer) = reflector::store::<KvCluster>();
+        let (sender, filled) = watch::channel(false);
+        let filling = Filling {
+            stores: vec![once_filled(store).boxed()],
+            filled: sender,
+        };
+        let caches = Arc::new(Caches {
+            scopes: Vec::new(),
+            filled,
+        });
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let caches = caches.clone();
+            waiting.spawn(async move { caches.filled().await });
+        }
+        waiting.spawn(filling.complete());
+        tokio::task::yield_now().await;
+        writer.apply_watcher_event(&watcher::Event::Init);
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        let all = async { while waiting.join_next().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(10), all).await.expect("one was not woken");
     }
 }

@@ -57,6 +57,18 @@ pub struct Pair {
     pub key: String,
 }
 
+impl Pair {
+    /// Whether both can be read, and the key is the certificate's.
+    #[must_use]
+    pub fn belongs_together(&self) -> bool {
+        let Ok(key) = KeyPair::from_pem(&self.key) else { return false };
+        let stated = with_certificate(&self.certificate, |certificate| {
+            certificate.public_key().subject_public_key.data.to_vec()
+        });
+        stated.is_some_and(|stated| stated == key.public_key_raw())
+    }
+}
+
 /// A cluster's authority.
 pub struct Authority {
     pair: Pair,
@@ -94,12 +106,9 @@ impl Authority {
     pub fn load(pair: Pair) -> Result<Self, Error> {
         let failed = failed("use of the authority");
         let key = KeyPair::from_pem(&pair.key).map_err(&failed)?;
-        let public = key.public_key_raw().to_vec();
-        with_certificate(&pair.certificate, |certificate| {
-            certificate.public_key().subject_public_key.data.to_vec()
-        })
-        .filter(|stated| *stated == public)
-        .ok_or_else(|| failed(rcgen::Error::CouldNotParseCertificate))?;
+        if !pair.belongs_together() {
+            return Err(failed(rcgen::Error::CouldNotParseCertificate));
+        }
         let issuer = Issuer::from_ca_cert_pem(&pair.certificate, key).map_err(&failed)?;
         Ok(Authority { pair, issuer })
     }
@@ -244,5 +253,13 @@ mod tests {
             key: other.pair().key.clone(),
         };
         assert!(Authority::load(mixed).is_err());
+        assert!(leaf.belongs_together());
+        for key in ["x", other.pair().key.as_str()] {
+            let spoilt = Pair {
+                certificate: leaf.certificate.clone(),
+                key: key.to_owned(),
+            };
+            assert!(!spoilt.belongs_together(), "{key}");
+        }
     }
 }

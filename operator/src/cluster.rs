@@ -6,13 +6,19 @@
 
 mod apply;
 mod build;
+mod claims;
 mod fetch;
 #[cfg(test)]
 mod fixtures;
 mod formation;
+mod heard;
 mod membership;
+mod obstacles;
 mod plan;
+mod pod_state;
+mod remake;
 mod role_label;
+mod running_image;
 mod secrets;
 mod settings;
 mod status;
@@ -24,10 +30,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, future::join_all};
+use futures::{
+    StreamExt,
+    channel::mpsc,
+    future::{self, join, join_all},
+};
 use kube::{
     ResourceExt,
-    runtime::{Controller, controller::Action, events::EventType},
+    runtime::{
+        Controller,
+        controller::{self, Action},
+        events::EventType,
+    },
 };
 use kvfleet_crds::{
     KvCluster, KvClusterStatus,
@@ -38,15 +52,17 @@ use kvfleet_crds::{
 use self::{
     fetch::{Observed, fetch},
     formation::shard,
+    obstacles::Watched,
     plan::{Step, plan},
     secrets::Origin,
-    status::Outcome,
+    status::{GRACE, Outcome},
     validate::{Validated, validate},
 };
 use crate::{
-    caches::Feed,
+    caches::{Feed, Filling},
     context::Context,
     error::{Error, Kind, chain},
+    watchdog::{self, Known, Looks},
 };
 
 /// How often members are asked while a group forms or has no primary.
@@ -66,10 +82,20 @@ pub struct Memory {
     written: Option<Written>,
     /// When figures of use were written last.
     usage_written: Option<Instant>,
-    /// When the Secrets were found good.
-    secrets: Option<Instant>,
+    /// When the Secrets were found good, and the volumes that they belonged to.
+    secrets: Option<(Instant, Vec<String>)>,
+    /// When each pod's process was last heard, and the pod's uid: no more entries than a cluster has places.
+    heard: HashMap<String, (Option<String>, Instant)>,
+    /// Since when every pass has met trouble.
+    troubled: Option<Instant>,
+    /// Since when no look has shown a quorum.
+    unavailable: Option<Instant>,
+    /// What is known of pods that do not run.
+    watched: Watched,
     /// The settings put last, and the revision they took.
     settings: Option<(kvfleet_api::admin::Settings, u64)>,
+    /// What the leader refused.
+    refusals: membership::Refusals,
     /// Whether it was told that a newer image is there.
     upgrade_told: bool,
 }
@@ -91,20 +117,64 @@ impl Memory {
             _ => cluster.status.clone().unwrap_or_default(),
         }
     }
+
+    /// Notes who was heard, and who of the others was a moment ago, in the same pod.
+    fn note_heard(&mut self, observed: &mut Observed) {
+        let before = std::mem::take(&mut self.heard);
+        for member in &mut observed.members {
+            let Some(uid) = member.seen.as_ref().map(|pod| pod.uid.clone()) else {
+                continue;
+            };
+            let at = match member.report {
+                Some(_) => Some(Instant::now()),
+                None => before.get(&member.pod).filter(|(known, _)| *known == uid).map(|(_, at)| *at),
+            };
+            let Some(at) = at else { continue };
+            member.lately = at.elapsed() < GRACE && member.is_pod_ready();
+            self.heard.insert(member.pod.clone(), (uid, at));
+        }
+    }
+
+    /// For how long there has been trouble that is not merely waited for.
+    fn note_trouble(&mut self, outcome: &Outcome) -> Duration {
+        let mut troubles = [&outcome.trouble, &outcome.settings].into_iter().flatten();
+        if troubles.all(Error::is_awaited) {
+            self.troubled = None;
+            return Duration::ZERO;
+        }
+        self.troubled.get_or_insert_with(Instant::now).elapsed()
+    }
 }
 
 struct Clusters {
     context: Arc<Context>,
-    memories: Mutex<HashMap<(String, String), Memory>>,
+    looks: Arc<Looks>,
+    memories: Arc<Memories>,
 }
 
+type Memories = Mutex<HashMap<(String, String), Memory>>;
+
 /// Runs the controller, once for each scope, until its watches end.
-pub async fn run(context: Arc<Context>, feeds: Vec<Feed>) {
-    let clusters = Arc::new(Clusters {
-        context,
-        memories: Mutex::default(),
+pub async fn run(context: Arc<Context>, feeds: Vec<Feed>, filling: Filling) {
+    let memories = Arc::<Memories>::default();
+    let scopes = feeds.into_iter().map(|feed| {
+        let store = feed.store.clone();
+        let known = move || store.state().iter().map(|cluster| known(cluster)).collect();
+        let clusters = Clusters {
+            looks: context.watchdog.add("KvCluster", feed.listed.clone(), known),
+            context: context.clone(),
+            memories: memories.clone(),
+        };
+        run_scope(Arc::new(clusters), feed)
     });
-    join_all(feeds.into_iter().map(|feed| run_scope(Arc::clone(&clusters), feed))).await;
+    join(filling.complete(), join_all(scopes)).await;
+}
+
+fn known(cluster: &KvCluster) -> Known {
+    Known {
+        key: (cluster.namespace().unwrap_or_default(), cluster.name_any()),
+        generation: cluster.metadata.generation.unwrap_or_default(),
+    }
 }
 
 async fn run_scope(clusters: Arc<Clusters>, feed: Feed) {
@@ -112,16 +182,34 @@ async fn run_scope(clusters: Arc<Clusters>, feed: Feed) {
         store,
         clusters: changes,
         others,
+        listed: _,
     } = feed;
-    Controller::for_stream(changes, store)
-        .reconcile_on(others)
-        .run(reconcile, |_, error, _| retry(error), clusters)
-        .for_each(|result| async {
-            if let Err(error) = result {
-                tracing::debug!(error = %chain(&error), "a reconciliation ended early");
-            }
-        })
-        .await;
+    // The stores fill while this is polled, and the controller starts when they are full. What has changed meanwhile waits here, a name for
+    // each object in the first lists at most; after that the controller takes a name as it comes, and keeps one of each.
+    let (sender, triggers) = mpsc::unbounded();
+    let followed = others.for_each(|cluster| {
+        // A closed channel says that the controller is ending.
+        let _ = sender.unbounded_send(cluster);
+        future::ready(())
+    });
+    let controller = async {
+        clusters.context.caches.filled().await;
+        Controller::for_stream(changes, store)
+            .reconcile_on(triggers)
+            .run(reconcile, |_, error, _| retry(error), clusters.clone())
+            .for_each(|result| {
+                match result {
+                    Ok(_) => {}
+                    // Told where it happened, or the cluster went while it was waiting for its turn.
+                    Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+                    Err(error) => tracing::warn!(error = %chain(&error), "the watch of KvClusters broke and is begun again"),
+                }
+                future::ready(())
+            })
+            .await;
+    };
+    // Either end is the end of both.
+    future::select(std::pin::pin!(followed), std::pin::pin!(controller)).await;
 }
 
 /// What ended a reconciliation, and when the next shall be.
@@ -137,25 +225,35 @@ fn retry(failed: &Failed) -> Action {
 }
 
 async fn reconcile(cluster: Arc<KvCluster>, clusters: Arc<Clusters>) -> Result<Action, Failed> {
+    let Known { key, generation } = known(&cluster);
+    clusters.looks.begin(key.clone(), generation, Instant::now());
+    let result = look(&cluster, &clusters, &key).await;
+    let (outcome, again) = match &result {
+        Ok(again) => (watchdog::Outcome::Done, *again),
+        Err(failed) => (watchdog::Outcome::Failed, Some(failed.again)),
+    };
+    clusters.looks.end(&key, outcome, again, Instant::now());
+    result.map(|again| again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// One look at a cluster, and when the next shall be.
+async fn look(cluster: &Arc<KvCluster>, clusters: &Clusters, key: &(String, String)) -> Result<Option<Duration>, Failed> {
     if cluster.metadata.deletion_timestamp.is_some() {
         // Its objects go with it; making one anew would only delay that.
-        return Ok(Action::await_change());
+        return Ok(None);
     }
-    let context = Arc::clone(&clusters.context);
-    context.caches.filled().await;
-    let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
-    let mut memory = clusters.take(&key, &cluster);
+    let mut memory = clusters.take(key, cluster);
     // Boxed, as the steps below are: a future that holds all of them would be copied as a whole at each spawn.
-    let result = Box::pin(one_pass(&context, &cluster, &mut memory)).await;
+    let result = Box::pin(one_pass(&clusters.context, cluster, &mut memory)).await;
     let result = match result {
         Ok(again) => {
             memory.failures = 0;
-            Ok(Action::requeue(again))
+            Ok(Some(again))
         }
         Err(source) => {
             let again = source.retry_after(memory.failures);
             memory.failures = memory.failures.saturating_add(1);
-            let (namespace, name) = &key;
+            let (namespace, name) = key;
             match source.kind() {
                 Kind::Conflict | Kind::Waits => tracing::debug!(namespace, name, error = %chain(&source), "tries again"),
                 Kind::Transient => tracing::info!(namespace, name, error = %chain(&source), "tries again"),
@@ -164,7 +262,7 @@ async fn reconcile(cluster: Arc<KvCluster>, clusters: Arc<Clusters>) -> Result<A
             Err(Failed { source, again })
         }
     };
-    clusters.put(key, memory);
+    clusters.put(key.clone(), memory);
     result
 }
 
@@ -176,6 +274,7 @@ impl Clusters {
             Some(memory) if memory.uid == cluster.uid() => memory,
             _ => {
                 memories.retain(|(namespace, name), _| self.context.caches.cluster(namespace, name).is_some());
+                self.context.forget_gone();
                 Memory {
                     uid: cluster.uid(),
                     ..Memory::default()
@@ -192,12 +291,23 @@ impl Clusters {
 
 /// The five steps. The answer says when to look again.
 async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memory) -> Result<Duration, Error> {
-    let mut observed = fetch(context, Arc::clone(cluster), memory.status(cluster)).await?;
-    let outcome = Box::pin(carry_out(context, &observed, memory)).await;
+    let mut observed = fetch(context, Arc::clone(cluster), memory.status(cluster)).await;
+    memory.note_heard(&mut observed);
+    let mut outcome = match observed.unread.take() {
+        Some(error) => Outcome {
+            trouble: Some(error),
+            ..Outcome::default()
+        },
+        None => Box::pin(carry_out(context, &observed, memory)).await,
+    };
     // The formation may have been written down on the way.
     let before = std::mem::replace(&mut observed.status, memory.status(cluster));
     let labelled = role_label::follow(context, &cluster.namespace().unwrap_or_default(), &observed).await;
-    let status = status::report(context, &observed, memory, &outcome).await?;
+    outcome.trouble = outcome.trouble.or(labelled.err());
+    outcome.troubled_for = memory.note_trouble(&outcome);
+    let wanted = outcome.validated.as_ref().map_or(observed.size, |validated| validated.members);
+    outcome.obstacles = obstacles::look(context, &observed, wanted, &mut memory.watched).await;
+    let status = status::report(context, &observed, memory, &mut outcome).await?;
     tell(context, cluster, &before, &status).await;
 
     let Outcome {
@@ -206,6 +316,10 @@ async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memo
         step,
         trouble,
         settings,
+        differs: _,
+        obstacles: _,
+        troubled_for: _,
+        unavailable_for: _,
     } = outcome;
     if let Some(error) = trouble {
         // A person who has to act changes nothing about the members: they are followed as calmly as ever.
@@ -218,26 +332,24 @@ async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memo
             Kind::Transient | Kind::Conflict => Err(error),
         };
     }
-    labelled?;
+    if cluster.spec.maintenance.paused {
+        // Nothing is done, whatever is to be done.
+        return Ok(CALM);
+    }
     if settings.as_ref().is_some_and(|error| error.kind() != Kind::Waits)
         && let Some(error) = settings
     {
         return Err(error);
     }
     // Whatever else is missing comes with an event of a pod.
-    let settled = step == Some(Step::Converged) && settings.is_none() && shard(&status).is_some_and(|shard| shard.primary.is_some());
+    let led = memory.unavailable.is_none() && shard(&status).is_some_and(|shard| shard.primary.is_some());
+    let settled = step == Some(Step::Converged) && settings.is_none() && led;
     Ok(if settled { CALM } else { URGENT })
 }
 
 /// Validate, build, apply. What stops one of them stops those after it, and nothing else.
 async fn carry_out(context: &Context, observed: &Observed, memory: &mut Memory) -> Outcome {
-    let mut outcome = Outcome {
-        validated: None,
-        spec_hash: None,
-        step: None,
-        trouble: None,
-        settings: None,
-    };
+    let mut outcome = Outcome::default();
     let validated = match validate(observed, &context.config) {
         Ok(validated) => validated,
         Err(error) => {
@@ -249,14 +361,22 @@ async fn carry_out(context: &Context, observed: &Observed, memory: &mut Memory) 
     outcome.spec_hash = Some(objects.spec_hash.clone());
     let step = plan(&formation::evidence(observed));
     let paused = observed.cluster.spec.maintenance.paused;
-    let result = match paused {
-        true => Ok(()),
-        false => Box::pin(converge(context, &validated, observed, memory, objects, &step)).await,
-    };
-    outcome.trouble = result.err();
     let formed = shard(&observed.status).is_some_and(|shard| shard.formation == Formation::Formed);
-    if formed && !paused {
-        outcome.settings = settings::ensure(&validated, observed, memory).await.err();
+    if paused {
+        match Box::pin(compare(context, &validated, observed, memory, &objects)).await {
+            Ok(differs) => outcome.differs = differs,
+            Err(error) => outcome.trouble = Some(error),
+        }
+        if formed {
+            outcome.settings = settings::compare(&validated, observed, memory).await.err();
+        }
+    } else {
+        outcome.trouble = Box::pin(converge(context, &validated, observed, memory, objects, &step))
+            .await
+            .err();
+        if formed {
+            outcome.settings = settings::ensure(&validated, observed, memory).await.err();
+        }
     }
     outcome.step = Some(step);
     outcome.validated = Some(validated);
@@ -271,20 +391,56 @@ async fn converge(
     objects: build::Objects,
     step: &Step,
 ) -> Result<(), Error> {
-    if observed.admin.is_none() || memory.secrets.is_none_or(|at| at.elapsed() >= SECRETS) {
-        let running = observed.running_image.is_some();
-        secrets::ensure(context, validated, if running { Origin::Running } else { Origin::New }).await?;
-        memory.secrets = Some(Instant::now());
-    }
+    formation::let_go(context, validated, &observed.claims).await?;
+    let origin = match observed.has_set {
+        true => Origin::Running,
+        false => Origin::New,
+    };
+    ensure_secrets(context, validated, observed, memory, origin).await?;
+    let spec_hash = objects.spec_hash.clone();
     Box::pin(apply::apply(context, validated, observed, objects)).await?;
+    remake::remake(context, observed, &spec_hash).await?;
     upgrade_available(context, validated, observed, memory).await;
     formation::execute(context, validated, observed, memory, step).await
 }
 
+/// What a pause lets through: certificates are renewed where there are members, and the rest is only looked at.
+async fn compare(
+    context: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    memory: &mut Memory,
+    objects: &build::Objects,
+) -> Result<Vec<String>, Error> {
+    if observed.has_set {
+        ensure_secrets(context, validated, observed, memory, Origin::Running).await?;
+    }
+    apply::differing(context, objects).await
+}
+
+/// At once where something says that they are not good: no way to the members, a certificate that cannot be used, volumes that they do not
+/// belong to yet.
+async fn ensure_secrets(
+    context: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    memory: &mut Memory,
+    origin: Origin,
+) -> Result<(), Error> {
+    let volumes = secrets::volumes(validated, observed);
+    let is_spoilt = context.admin_trouble(&validated.namespace, validated.names.cluster()).is_some();
+    let is_known = |(at, known): &(Instant, Vec<String>)| at.elapsed() < SECRETS && *known == volumes;
+    if observed.admin.is_some() && !is_spoilt && memory.secrets.as_ref().is_some_and(is_known) {
+        return Ok(());
+    }
+    secrets::ensure(context, validated, observed, origin).await?;
+    memory.secrets = Some((Instant::now(), volumes));
+    Ok(())
+}
+
 async fn upgrade_available(context: &Context, validated: &Validated, observed: &Observed, memory: &mut Memory) {
-    let image = &observed.cluster.spec.image;
-    let default = validate::default_image(&context.config);
-    let newer = image.repository.is_none() && image.tag.is_none() && validated.image != default;
+    let default = validate::offered_image(&observed.cluster, &context.config);
+    let newer = observed.cluster.spec.image.tag.is_none() && validated.image != default;
     if newer && !memory.upgrade_told {
         memory.upgrade_told = true;
         let note = format!(

@@ -65,7 +65,7 @@ pub struct RunArguments {
     /// The Lease that decides which replica is active.
     #[arg(long, env = "KVFLEET_LEASE_NAME", default_value = "kvfleet")]
     pub lease_name: String,
-    /// Where `/livez` and `/readyz` answer.
+    /// Where `/livez`, `/readyz` and `/metrics` answer.
     #[arg(long, env = "KVFLEET_HEALTH_LISTEN", default_value = "0.0.0.0:8081")]
     pub health_listen: SocketAddr,
 }

@@ -10,18 +10,23 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Secret};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    runtime::events::{Event, EventType, Recorder, Reporter},
-};
+use kube::{Api, Client, Resource, ResourceExt, runtime::events::EventType};
 use kvfleet_client::admin::{AdminClient, AdminTls};
-use kvfleet_crds::names::{ClusterNames, LABEL_CLUSTER_ID, MANAGER, PORT_ADMIN};
+use kvfleet_crds::names::{ClusterNames, LABEL_CLUSTER_ID, PORT_ADMIN};
 
 pub use crate::error::{Error, Kind};
-use crate::{caches::Caches, config::Config, lease::LeaseGuard};
+use crate::{
+    caches::Caches,
+    config::Config,
+    lease::LeaseGuard,
+    recorder::{Happened, Recorder},
+    watchdog::Watchdog,
+};
 
 /// How long the operator's certificate is taken from memory before its Secret is looked at again.
 const RECHECK: Duration = Duration::from_secs(10);
+/// The same after it could not be read or used: that many reconciliations and Tenants wait for it costs one request a second.
+const RECHECK_FAILED: Duration = Duration::from_secs(1);
 
 /// A member's pod, its admin port, and whether the pod is ready.
 pub type MemberPort = (String, SocketAddr, bool);
@@ -38,28 +43,42 @@ pub struct Context {
     pub caches: Caches,
     /// What [`crate::apply`] knows to be as wanted.
     pub applied: crate::apply::Applied,
+    /// Whether every object is looked at.
+    pub watchdog: Watchdog,
     recorder: Recorder,
     admins: Mutex<HashMap<(String, String), CachedAdmin>>,
 }
 
+/// One for each KvCluster.
 struct CachedAdmin {
     /// The KvCluster's uid: one of the same name made later has other certificates.
     cluster: Option<String>,
     version: Option<String>,
     checked: Instant,
-    client: AdminClient,
+    /// The last one that could be made. A Secret that cannot be read now says nothing against it.
+    client: Option<AdminClient>,
+    /// Why the last look gave no client.
+    trouble: Option<String>,
+}
+
+impl CachedAdmin {
+    fn is_fresh(&self) -> bool {
+        self.checked.elapsed() < if self.trouble.is_some() { RECHECK_FAILED } else { RECHECK }
+    }
+
+    fn answer(&self) -> Result<AdminClient, Error> {
+        let why = || self.trouble.clone().unwrap_or_else(|| "there is no certificate yet".to_owned());
+        self.client.clone().ok_or_else(|| Error::Waits(why()))
+    }
 }
 
 impl Context {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(client: Client, config: Config, lease: LeaseGuard, caches: Caches) -> Self {
-        let reporter = Reporter {
-            controller: MANAGER.to_owned(),
-            instance: Some(config.pod_name.clone()),
-        };
+    pub fn new(client: Client, config: Config, lease: LeaseGuard, caches: Caches, watchdog: Watchdog) -> Self {
         Context {
-            recorder: Recorder::new(client.clone(), reporter),
+            recorder: Recorder::new(client.clone(), config.pod_name.clone()),
+            watchdog,
             client,
             config,
             lease,
@@ -69,10 +88,11 @@ impl Context {
         }
     }
 
-    /// The way to a cluster's members: a client that believes only them, and the pods that have an address.
+    /// The way to a cluster's members: a client that believes only them, and the pods that have an address. A certificate that cannot be
+    /// read or used now leaves the last good client in place.
     ///
     /// # Errors
-    /// [`Error::Waits`] while the operator's certificate is not there; [`Error::Kubernetes`].
+    /// [`Error::Waits`] while there is no certificate that can be used, with the reason.
     pub async fn admin_for(&self, namespace: &str, cluster_name: &str) -> Result<(AdminClient, Vec<MemberPort>), Error> {
         let client = self.admin_client(namespace, cluster_name).await?;
         let pods = self.caches.pods(namespace, cluster_name);
@@ -84,17 +104,24 @@ impl Context {
     where
         K: Resource<DynamicType = ()>,
     {
-        let reference: ObjectReference = object.object_ref(&());
-        let event = Event {
+        let regarding: ObjectReference = object.object_ref(&());
+        let happened = Happened {
+            regarding,
             type_,
             reason: reason.to_owned(),
-            note: Some(note.chars().take(1_000).collect()),
             action: action.to_owned(),
-            secondary: None,
+            note,
         };
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
+        if let Err(error) = self.recorder.publish(happened).await {
             tracing::warn!(reason, error = %crate::error::chain(&error), "an event could not be written");
         }
+    }
+
+    /// Forgets what is kept of clusters that are gone.
+    pub fn forget_gone(&self) {
+        let holds = |namespace: &str, name: &str| self.caches.cluster(namespace, name).is_some();
+        self.lock().retain(|(namespace, name), _| holds(namespace, name));
+        self.applied.retain(|namespace| !self.caches.clusters(namespace).is_empty());
     }
 
     /// Forgets the certificate of a cluster, after a new one was made or the old one was not believed.
@@ -102,39 +129,70 @@ impl Context {
         self.lock().remove(&(namespace.to_owned(), cluster_name.to_owned()));
     }
 
-    async fn admin_client(&self, namespace: &str, cluster_name: &str) -> Result<AdminClient, Error> {
+    /// Why the operator's certificate of a cluster could not be read or used when it was last looked at.
+    #[must_use]
+    pub fn admin_trouble(&self, namespace: &str, cluster_name: &str) -> Option<String> {
+        let key = (namespace.to_owned(), cluster_name.to_owned());
+        self.lock().get(&key).and_then(|cached| cached.trouble.clone())
+    }
+
+    /// The client for a cluster's members, as in [`Context::admin_for`].
+    ///
+    /// # Errors
+    /// [`Error::Waits`] while there is no certificate that can be used, with the reason.
+    pub async fn admin_client(&self, namespace: &str, cluster_name: &str) -> Result<AdminClient, Error> {
         let key = (namespace.to_owned(), cluster_name.to_owned());
         let cluster = self.caches.cluster(namespace, cluster_name).and_then(|cluster| cluster.uid());
         if let Some(cached) = self.lock().get(&key)
             && cached.cluster == cluster
-            && cached.checked.elapsed() < RECHECK
+            && cached.is_fresh()
         {
-            return Ok(cached.client.clone());
+            return cached.answer();
         }
+        let read = self.operator_certificate(namespace, cluster_name).await;
+        let mut admins = self.lock();
+        let cached = admins.entry(key).or_insert_with(|| CachedAdmin {
+            cluster: cluster.clone(),
+            version: None,
+            checked: Instant::now(),
+            client: None,
+            trouble: None,
+        });
+        if cached.cluster != cluster {
+            (cached.client, cached.version, cached.cluster) = (None, None, cluster);
+        }
+        cached.checked = Instant::now();
+        let made = read.and_then(|secret| {
+            let known = cached.client.clone().filter(|_| cached.version == secret.resource_version());
+            let client = known.map_or_else(|| admin_from(&secret), Ok)?;
+            Ok((client, secret.resource_version()))
+        });
+        match made {
+            Ok((client, version)) => (cached.client, cached.version, cached.trouble) = (Some(client), version, None),
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                if cached.trouble.as_ref() != Some(&error) {
+                    tracing::info!(
+                        namespace,
+                        cluster = cluster_name,
+                        error,
+                        "the operator's certificate cannot be used"
+                    );
+                }
+                cached.trouble = Some(error);
+            }
+        }
+        cached.answer()
+    }
+
+    async fn operator_certificate(&self, namespace: &str, cluster_name: &str) -> Result<Secret, Error> {
         let name = ClusterNames::new(cluster_name).operator_tls_secret();
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret = secrets
+        secrets
             .get_opt(&name)
             .await
             .map_err(Error::kubernetes(format!("read Secret {namespace}/{name}")))?
-            .ok_or_else(|| Error::Waits(format!("the Secret {name} is not there yet")))?;
-        let version = secret.resource_version();
-        if let Some(cached) = self.lock().get_mut(&key)
-            && cached.cluster == cluster
-            && cached.version == version
-        {
-            cached.checked = Instant::now();
-            return Ok(cached.client.clone());
-        }
-        let client = admin_from(&secret)?;
-        let cached = CachedAdmin {
-            cluster,
-            version,
-            checked: Instant::now(),
-            client: client.clone(),
-        };
-        self.lock().insert(key, cached);
-        Ok(client)
+            .ok_or_else(|| Error::Waits(format!("the Secret {name} is not there yet")))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), CachedAdmin>> {
@@ -165,7 +223,8 @@ fn admin_from(secret: &Secret) -> Result<AdminClient, Error> {
 }
 
 /// None while the pod has no address, or is past its end.
-fn member_port(pod: &Arc<Pod>) -> Option<MemberPort> {
+#[must_use]
+pub fn member_port(pod: &Arc<Pod>) -> Option<MemberPort> {
     let status = pod.status.as_ref()?;
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;

@@ -116,10 +116,24 @@ impl Error {
         }
     }
 
-    /// Whether the API server forbade it.
+    /// Whether the operator lacks the right to do it. The API server answers 403 for quotas, limit ranges, admission policies and webhooks
+    /// too; those are about the object, and no RoleBinding helps.
     #[must_use]
-    pub fn is_forbidden(&self) -> bool {
-        matches!(self, Error::Kubernetes { source, .. } if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403))
+    pub fn lacks_right(&self) -> bool {
+        let Error::Kubernetes { source, .. } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        let admission = ["exceeded quota", "failed quota", "admission webhook", "ValidatingAdmissionPolicy"];
+        // The API server's own words, whichever authorizer said no: `User "…" cannot create resource "secrets" in API group ""`.
+        status.code == 403
+            && status.message.contains("User \"")
+            && status.message.contains(" cannot ")
+            && !admission.iter().any(|words| status.message.contains(words))
+    }
+
+    /// Whether it waits for a step that it takes part in, as a learner does that catches up. That may last as long as it likes.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        matches!(self, Error::Waits(_))
     }
 
     /// Whether it cannot be made because its namespace is being deleted: no attempt will succeed.
@@ -206,10 +220,28 @@ mod tests {
             "status": "Failure", "code": 403, "reason": "Forbidden", "message": "unable to create new content",
             "details": {"name": "b", "kind": "rolebindings", "causes": [{"reason": "NamespaceTerminating", "message": "namespace a is being terminated"}]}
         }));
-        assert!(terminating.is_namespace_terminating() && terminating.is_forbidden());
-        let lacking =
-            answered(serde_json::json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": "cannot get secrets"}));
-        assert!(!lacking.is_namespace_terminating() && lacking.is_forbidden());
-        assert!(!Error::Waits("for a person".to_owned()).is_forbidden());
+        assert!(terminating.is_namespace_terminating() && !terminating.lacks_right());
+        let lacking = refused(403, LACKING);
+        assert!(!lacking.is_namespace_terminating() && lacking.lacks_right());
+        assert!(!Error::Waits("for a person".to_owned()).lacks_right());
+    }
+
+    const LACKING: &str = r#"secrets "prod-jwt" is forbidden: User "system:serviceaccount:kvfleet-system:kvfleet" cannot get resource "secrets" in API group "" in the namespace "a""#;
+
+    fn refused(code: u16, message: &str) -> Error {
+        answered(serde_json::json!({"status": "Failure", "code": code, "reason": "Forbidden", "message": message}))
+    }
+
+    #[test]
+    fn a_quota_and_an_admission_policy_are_told_from_a_missing_right() {
+        for message in [
+            r#"secrets "acme-kv-credentials" is forbidden: exceeded quota: s, requested: count/secrets=1, used: count/secrets=4, limited: count/secrets=4"#,
+            r#"pods "prod-s0-0" is forbidden: failed quota: q: must specify limits.cpu for: kvnode"#,
+            r#"admission webhook "validation.gatekeeper.sh" denied the request: User "x" cannot have this"#,
+            r#"services "prod" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: User "x" cannot have this"#,
+        ] {
+            assert!(!refused(403, message).lacks_right(), "{message}");
+        }
+        assert!(!refused(409, LACKING).lacks_right(), "only a 403 denies");
     }
 }

@@ -15,10 +15,12 @@ pub mod health;
 pub mod lease;
 pub mod lift_finalizers;
 pub mod logging;
+pub mod recorder;
 pub mod tenant;
 pub mod token;
+pub mod watchdog;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use crate::{
     caches::{Caches, Scope},
@@ -26,6 +28,7 @@ use crate::{
     context::Context,
     health::Readiness,
     lease::{Holder, LeaseError},
+    watchdog::Watchdog,
 };
 
 /// Why the operator ended.
@@ -62,7 +65,8 @@ pub async fn run(config: Config, kubernetes: kube::Config, shutdown: impl Future
             source,
         })?;
     let readiness = Readiness::default();
-    let health = tokio::spawn(health::serve(listener, readiness.clone()));
+    let watchdog = Watchdog::default();
+    let health = tokio::spawn(health::serve(listener, readiness.clone(), watchdog.clone()));
     let client = |error| RunError::Client(Box::new(error));
     let plain = kube::Client::try_from(kubernetes.clone()).map_err(client)?;
     let mut holder = Holder::new(plain.clone(), &config.namespace, &config.lease_name, &config.pod_name);
@@ -79,12 +83,14 @@ pub async fn run(config: Config, kubernetes: kube::Config, shutdown: impl Future
         return Ok(());
     }
     tracing::info!(lease = config.lease_name, "active");
-    let (caches, feeds) = Caches::new(&plain, Scope::of(&config.watch_namespaces));
-    let context = Arc::new(Context::new(guarded, config, guard, caches));
+    watchdog.activate(Instant::now());
+    let (caches, filling, feeds) = Caches::new(&plain, Scope::of(&config.watch_namespaces));
+    let context = Arc::new(Context::new(guarded, config, guard, caches, watchdog.clone()));
     let result = tokio::select! {
         error = holder.keep() => Err(RunError::Lease(error)),
-        () = cluster::run(Arc::clone(&context), feeds) => Err(RunError::Ended),
+        () = cluster::run(Arc::clone(&context), feeds, filling) => Err(RunError::Ended),
         () = tenant::run(context) => Err(RunError::Ended),
+        () = watchdog.run() => Err(RunError::Ended),
         () = &mut shutdown => Ok(()),
     };
     holder.release().await;

@@ -7,7 +7,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use kvfleet_api::token::{Claims, Header};
+use kvfleet_api::token::{Claims, Header, Jwk};
 use ring::{
     digest,
     signature::{Ed25519KeyPair, KeyPair},
@@ -52,6 +52,17 @@ impl Signer {
         Ok(Signer { pair, kid })
     }
 
+    /// The public key, as members find it in `jwks.json`.
+    #[must_use]
+    pub fn published(&self) -> Jwk {
+        Jwk {
+            kty: "OKP".to_owned(),
+            crv: "Ed25519".to_owned(),
+            kid: self.kid.clone(),
+            x: URL_SAFE_NO_PAD.encode(self.pair.public_key().as_ref()),
+        }
+    }
+
     /// The token that makes these claims.
     #[must_use]
     pub fn sign(&self, claims: &Claims) -> String {
@@ -77,7 +88,6 @@ fn unusable(reason: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use kvfleet_api::token::Jwk;
     use ring::signature::{ED25519, UnparsedPublicKey};
 
     use super::*;
@@ -130,7 +140,7 @@ mod tests {
                 .verify(signed.as_bytes(), &signature)
                 .is_ok()
         };
-        assert_eq!(published.keys[0].kid, signer.kid, "members find the key by this name");
+        assert_eq!(published.keys, [signer.published()], "members find the key by this name");
         assert!(verify(&published.keys[0]));
         assert!(!verify(&other.keys[0]));
     }

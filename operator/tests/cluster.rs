@@ -31,6 +31,9 @@ use kvfleet_operator::{RunError, config::Config, run};
 use serde_json::json;
 use tokio::{sync::oneshot, task::JoinHandle};
 
+#[path = "cluster/volumes.rs"]
+mod volumes;
+
 const MANAGER: &str = "kvfleet-cluster-tests";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -76,9 +79,14 @@ impl Place {
     }
 
     fn start(&self, replica: &str) -> Operator {
+        self.start_with(replica, "1.0.0")
+    }
+
+    /// An operator that comes with this tag of the members' image.
+    fn start_with(&self, replica: &str, tag: &str) -> Operator {
         let config = Config {
             node_image_repository: "example.org/kvnode".to_owned(),
-            node_image_tag: "1.0.0".to_owned(),
+            node_image_tag: tag.to_owned(),
             node_image_pull_policy: "IfNotPresent".to_owned(),
             namespace: self.namespace.clone(),
             service_account: "kvfleet".to_owned(),
@@ -97,9 +105,12 @@ impl Place {
     }
 
     async fn apply_cluster(&self) -> Result<KvCluster> {
+        self.apply_cluster_with(json!({ "storage": { "size": "1Gi" } })).await
+    }
+
+    async fn apply_cluster_with(&self, spec: serde_json::Value) -> Result<KvCluster> {
         let cluster: KvCluster = serde_json::from_value(json!({
-            "apiVersion": "kvfleet.dev/v1alpha1", "kind": "KvCluster", "metadata": { "name": "prod" },
-            "spec": { "storage": { "size": "1Gi" } },
+            "apiVersion": "kvfleet.dev/v1alpha1", "kind": "KvCluster", "metadata": { "name": "prod" }, "spec": spec,
         }))?;
         Ok(self.api().create(&PostParams::default(), &cluster).await?)
     }

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Image {
-    /// The repository, without a tag. Default: that of the operator's node image.
+    /// The repository, without a tag. Default: that of the operator's node image when the cluster is made; a cluster that runs keeps its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9._:/-]*$"))]
     pub repository: Option<String>,
 
-    /// The tag. Default: that of the operator's node image.
+    /// The tag. Default: that of the operator's node image when the cluster is made; a cluster that runs keeps its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z0-9_][a-zA-Z0-9._-]*$"))]
     pub tag: Option<String>,

@@ -77,10 +77,30 @@ pub struct ShardStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
 
+    /// The image that most of the ready members run, or ran when any was ready. A cluster that names no image keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+
     /// The members, by pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["pod"]))]
     pub members: Vec<MemberStatus>,
+}
+
+impl ShardStatus {
+    /// A shard of which nothing is known but how far its group has come.
+    #[must_use]
+    pub fn of(index: u32, formation: Formation) -> Self {
+        ShardStatus {
+            index,
+            formation,
+            bootstrap_id: None,
+            primary: None,
+            term: None,
+            image: None,
+            members: Vec::new(),
+        }
+    }
 }
 
 /// How far a Raft group has come.

@@ -174,7 +174,9 @@ impl LogFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Maintenance {
-    /// While true the operator changes nothing but the status and the label of the primary's pod. The members serve on.
-    /// Default false.
+    /// While true the operator changes nothing but the status, the label of the primary's pod and the cluster's certificates,
+    /// which it goes on renewing. The members serve on. `Ready` is false as long as something waits for the end of the pause.
+    /// Tenants of the cluster wait too (`Accepted=Unknown, reason=ClusterPaused`): none is placed, changed, released or
+    /// destroyed. Default false.
     pub paused: bool,
 }

@@ -4,9 +4,13 @@
 mod deletion;
 mod failover;
 mod idle;
+mod images;
 mod keys;
 mod limits;
+mod names;
 mod refusals;
 mod scaling;
 mod tenants;
 mod tokens;
+mod truth;
+mod volumes;

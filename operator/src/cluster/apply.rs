@@ -2,11 +2,18 @@
 //!
 //! In: [`Objects`]. Out: nothing but what the API server then holds. Absent: Secrets and members.
 
+use std::fmt::Debug;
+
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, api::DeleteParams};
+use kube::{Api, Resource, ResourceExt, api::DeleteParams, core::NamespaceResourceScope};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{build::Objects, fetch::Observed, validate::Validated};
-use crate::{apply::apply as apply_object, context::Context, error::Error};
+use crate::{
+    apply::{apply as apply_object, is_as_wanted},
+    context::Context,
+    error::Error,
+};
 
 /// Applies everything, then removes what no pod uses any longer.
 ///
@@ -37,6 +44,46 @@ pub async fn apply(context: &Context, validated: &Validated, observed: &Observed
     apply_object(context, client_service).await?;
     apply_object(context, primary_service).await?;
     prune(context, validated, observed, &config_name).await
+}
+
+/// The objects that are not as wanted, each as `Kind name`. Nothing is written.
+///
+/// # Errors
+/// [`Error::Kubernetes`]; [`Error::NotOwned`].
+pub async fn differing(context: &Context, objects: &Objects) -> Result<Vec<String>, Error> {
+    let Objects {
+        service_account,
+        config_map,
+        peers_service,
+        client_service,
+        primary_service,
+        network_policy,
+        disruption_budget,
+        stateful_set,
+        spec_hash: _,
+    } = objects;
+    let mut differing = Vec::new();
+    if let Some(service_account) = service_account {
+        compare(context, service_account, &mut differing).await?;
+    }
+    compare(context, config_map, &mut differing).await?;
+    compare(context, network_policy, &mut differing).await?;
+    compare(context, disruption_budget, &mut differing).await?;
+    compare(context, peers_service, &mut differing).await?;
+    compare(context, stateful_set, &mut differing).await?;
+    compare(context, client_service, &mut differing).await?;
+    compare(context, primary_service, &mut differing).await?;
+    Ok(differing)
+}
+
+async fn compare<K>(context: &Context, object: &K, differing: &mut Vec<String>) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    if !is_as_wanted(context, object).await? {
+        differing.push(format!("{} {}", K::kind(&()), object.name_any()));
+    }
+    Ok(())
 }
 
 /// Files of earlier specs go when the last pod that was made from them has gone.

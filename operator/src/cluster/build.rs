@@ -24,9 +24,6 @@ use kvfleet_crds::names::Labels;
 
 use super::validate::Validated;
 
-/// The annotation of a StatefulSet with its members' image: a cluster that names none keeps it.
-pub const ANNOTATION_IMAGE: &str = "kvfleet.dev/image";
-
 /// The annotation of a StatefulSet with the number of its pods, which its metadata does not tell otherwise.
 pub const ANNOTATION_MEMBERS: &str = "kvfleet.dev/members";
 

@@ -3,7 +3,7 @@
 //! In: a KvCluster. Out: [`Observed`]: its claims, its pods, and what each member says of itself. Absent: any judgement. A member that does
 //! not answer is an observation, not an error.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -17,20 +17,21 @@ use kvfleet_crds::{
 };
 
 use super::{
-    build::{ANNOTATION_IMAGE, ANNOTATION_MEMBERS},
+    build::ANNOTATION_MEMBERS,
+    claims,
     formation::shard,
+    heard::{Heard, Unheard, ask},
+    membership,
+    pod_state::{PodState, never_ready},
     validate,
 };
 use crate::{
-    context::{Context, is_ready},
+    context::{Context, is_ready, member_port},
     error::Error,
 };
 
-/// A member that is alive answers within this; one that is not must not hold up the role label.
-const ANSWER: Duration = Duration::from_millis(1_500);
-
 /// No cluster has more pods than this, whatever it was scaled from.
-const MOST_PODS: u32 = 7;
+pub const MOST_PODS: u32 = 7;
 
 /// A volume claim's metadata.
 pub type Claim = Arc<PartialObjectMeta<PersistentVolumeClaim>>;
@@ -41,16 +42,18 @@ pub struct Observed {
     pub cluster: Arc<KvCluster>,
     /// Its status as last written, which the cache may not show yet.
     pub status: KvClusterStatus,
-    /// The volume claims of its name.
+    /// The volume claims that its pods mount or would mount, by their names; some may be another owner's.
     pub claims: Vec<Claim>,
     /// The members, by ordinal.
     pub members: Vec<Member>,
     /// How many pods there are to be as far as was decided before.
     pub size: u32,
-    /// The image of the StatefulSet, if it is there.
-    pub running_image: Option<String>,
+    /// Whether the StatefulSet is there.
+    pub has_set: bool,
     /// The client for the members, once there are certificates.
     pub admin: Option<AdminClient>,
+    /// What could not be read of the API server: nothing is decided without it, and status says so.
+    pub unread: Option<Error>,
 }
 
 /// A member's place, whether or not a pod fills it.
@@ -62,15 +65,50 @@ pub struct Member {
     pub seen: Option<SeenPod>,
     /// What the member says, if it answers.
     pub report: Option<MemberReport>,
+    /// Why there is no report.
+    pub unheard: Option<Unheard>,
+    /// Whether the process in this pod was heard a moment ago: one late answer is no news.
+    pub lately: bool,
+}
+
+impl Member {
+    /// What is known of the member from itself.
+    #[must_use]
+    pub fn heard(&self) -> Heard<'_> {
+        match (&self.report, &self.unheard) {
+            (Some(report), _) => Heard::Report(report),
+            (None, Some(Unheard::NotAsked(why))) => Heard::NotAsked(why),
+            (None, Some(Unheard::Silent(why))) => Heard::Silent(why),
+            (None, None) => Heard::Silent("it is not there"),
+        }
+    }
+
+    /// Whether Kubernetes calls its pod ready.
+    #[must_use]
+    pub fn is_pod_ready(&self) -> bool {
+        self.seen.as_ref().is_some_and(|pod| pod.ready && !pod.deleting)
+    }
 }
 
 /// What matters of a pod.
 #[derive(Clone, Debug)]
 pub struct SeenPod {
+    /// Its uid.
+    pub uid: Option<String>,
+    /// The version of it that was seen.
+    pub version: Option<String>,
+    /// Whether it is on its way out.
+    pub deleting: bool,
+    /// How far it has come.
+    pub state: PodState,
+    /// Whether it has never been ready.
+    pub never_ready: bool,
     /// Where its admin port is.
     pub address: Option<std::net::SocketAddr>,
     /// Whether Kubernetes calls it ready.
     pub ready: bool,
+    /// The image of its member.
+    pub image: Option<String>,
     /// Whether it carries the primary's label.
     pub labelled_primary: bool,
     /// The hash of the spec that it was made from.
@@ -79,83 +117,113 @@ pub struct SeenPod {
     pub config_maps: Vec<String>,
 }
 
-/// Reads.
-///
-/// # Errors
-/// [`Error::Kubernetes`]
-pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvClusterStatus) -> Result<Observed, Error> {
+/// Reads. What cannot be read is a finding too.
+pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvClusterStatus) -> Observed {
     let namespace = cluster.namespace().unwrap_or_default();
     let names = ClusterNames::new(cluster.name_any());
     let replicas = validate::replicas(&cluster);
-    let claims = match status.cluster_id {
-        Some(_) => context.caches.claims(&namespace, names.cluster()),
-        // Before the first status, also what carries no label of ours matters: a StatefulSet takes claims by their name.
-        None => claims(context, &namespace, &names, replicas).await?,
-    };
+    let claims = claims::named(&names, context.caches.claims(&namespace, names.cluster()));
     let stateful_set = context.caches.stateful_set(&namespace, &names.stateful_set(validate::SHARD));
     let annotation = |name: &str| stateful_set.as_ref()?.metadata.annotations.as_ref()?.get(name).cloned();
-    let running_image = annotation(ANNOTATION_IMAGE);
-    let set_size = annotation(ANNOTATION_MEMBERS).and_then(|text| text.parse::<u32>().ok());
-    let (admin, ports) = match context.admin_for(&namespace, names.cluster()).await {
-        Ok((admin, ports)) => (Some(admin), ports),
-        Err(error) => {
-            tracing::debug!(namespace, cluster = names.cluster(), error = %crate::error::chain(&error), "no way to the members yet");
-            (None, Vec::new())
-        }
-    };
+    let set_size = annotation(ANNOTATION_MEMBERS).and_then(|text| pods(&text));
+    let admin = context.admin_client(&namespace, names.cluster()).await;
+    let admin = admin.map_err(|error| crate::error::chain(&error));
     let pods = context.caches.pods(&namespace, names.cluster());
     let shard = shard(&status);
-    let (size, places) = match shard.map(|shard| shard.formation).unwrap_or_default() {
-        Formation::Pending => (replicas, replicas),
+    let formation = shard.map(|shard| shard.formation).unwrap_or_default();
+    // A pod that goes is looked at until it is gone.
+    let highest = (0..MOST_PODS).rev().find(|ordinal| {
+        let name = names.pod(validate::SHARD, *ordinal);
+        pods.iter().any(|pod| pod.name_any() == name)
+    });
+    let there = highest.map_or(0, |ordinal| ordinal + 1);
+    let (size, places) = match formation {
+        Formation::Pending => {
+            // After a KvCluster that was larger: its group may need all its volumes. Where they do not agree, `validate` says so.
+            let id = claims::identity(&names, status.cluster_id.as_deref(), &claims, replicas)
+                .ok()
+                .flatten();
+            let size = replicas.max(claims::places(&names, id.as_deref(), &claims));
+            (size, size.max(there))
+        }
         Formation::Intended => {
             let founders = shard.and_then(|shard| u32::try_from(shard.members.len()).ok());
-            let founders = founders.unwrap_or(replicas);
+            // Status may be edited too.
+            let founders = founders.unwrap_or(replicas).min(MOST_PODS);
             (founders, founders)
         }
         Formation::Formed => {
-            // A pod that goes is looked at until it is gone.
-            let highest = (0..MOST_PODS).rev().find(|ordinal| {
-                let name = names.pod(validate::SHARD, *ordinal);
-                pods.iter().any(|pod| pod.name_any() == name)
-            });
-            let there = highest.map_or(0, |ordinal| ordinal + 1);
             let size = set_size.unwrap_or(there);
             (size, replicas.max(size).max(there))
         }
     };
     let members = join_all((0..places).map(|ordinal| {
         let name = names.pod(validate::SHARD, ordinal);
-        let address = ports.iter().find(|(pod, ..)| *pod == name).map(|(_, address, _)| *address);
-        let seen = pods.iter().find(|pod| pod.name_any() == name).map(|pod| see(pod, address));
-        let admin = admin.as_ref();
+        let pod = pods.iter().find(|pod| pod.name_any() == name);
+        let address = pod.and_then(member_port).map(|(_, address, _)| address);
+        let seen = pod.map(|pod| see(pod, address));
+        let way = admin.as_ref().map_err(String::as_str);
         async move {
-            let report = match (admin, address) {
-                (Some(admin), Some(address)) => ask(admin, &name, address).await,
-                _ => None,
+            let (report, unheard) = match ask(way, &name, address).await {
+                Ok(report) => (Some(report), None),
+                Err(unheard) => (None, Some(unheard)),
             };
-            Member { pod: name, seen, report }
+            Member {
+                pod: name,
+                seen,
+                report,
+                unheard,
+                lately: false,
+            }
         }
     }))
     .await;
-    Ok(Observed {
+    let mut observed = Observed {
         cluster,
         status,
         claims,
         members,
         size,
-        running_image,
-        admin,
-    })
+        has_set: stateful_set.is_some(),
+        admin: admin.ok(),
+        unread: None,
+    };
+    if formation == Formation::Pending {
+        membership::take_in_those_named(&mut observed, &names);
+    }
+    // What carries no label of ours is not in the cache, and a StatefulSet takes claims by their names: before it makes a pod, at most seven
+    // reads tell. Once the pods are there, none.
+    let grown = membership::size(&observed);
+    let made = set_size.unwrap_or(0).min(there);
+    match claims_between(context, &namespace, &names, made..grown.max(replicas)).await {
+        Ok(claims) => {
+            for claim in claims {
+                observed.claims.retain(|known| known.name_any() != claim.name_any());
+                observed.claims.push(claim);
+            }
+        }
+        Err(error) => observed.unread = Some(error),
+    }
+    observed
 }
 
-/// The claims that the members' pods would use, from the API server itself.
+/// How many pods an annotation tells. Whoever may edit the StatefulSet may write any number, and each costs a place and a question.
+fn pods(text: &str) -> Option<u32> {
+    text.parse::<u32>().ok().map(|pods| pods.min(MOST_PODS))
+}
+
+/// The claims of all pods that the cluster can ever have, from the API server itself.
 ///
 /// # Errors
 /// [`Error::Kubernetes`]
-pub async fn claims(context: &Context, namespace: &str, names: &ClusterNames, replicas: u32) -> Result<Vec<Claim>, Error> {
+pub async fn claims(context: &Context, namespace: &str, names: &ClusterNames) -> Result<Vec<Claim>, Error> {
+    claims_between(context, namespace, names, 0..MOST_PODS).await
+}
+
+async fn claims_between(context: &Context, namespace: &str, names: &ClusterNames, ordinals: Range<u32>) -> Result<Vec<Claim>, Error> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
     let mut claims = Vec::new();
-    for ordinal in 0..replicas {
+    for ordinal in ordinals.start..ordinals.end.min(MOST_PODS) {
         let name = names.claim(validate::SHARD, ordinal);
         let claim = api
             .get_metadata_opt(&name)
@@ -166,34 +234,37 @@ pub async fn claims(context: &Context, namespace: &str, names: &ClusterNames, re
     Ok(claims)
 }
 
-async fn ask(admin: &AdminClient, pod: &str, address: std::net::SocketAddr) -> Option<MemberReport> {
-    match tokio::time::timeout(ANSWER, admin.members(address)).await {
-        // The address may have passed to another pod of the same cluster since.
-        Ok(Ok(report)) if report.name == pod => Some(report),
-        Ok(Ok(report)) => {
-            tracing::debug!(pod, %address, answered = report.name, "another member answers at the address");
-            None
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(pod, %address, error = %crate::error::chain(&error), "the member does not answer");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(pod, %address, "the member does not answer in time");
-            None
-        }
-    }
-}
-
 fn see(pod: &Pod, address: Option<std::net::SocketAddr>) -> SeenPod {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     SeenPod {
+        uid: pod.uid(),
+        version: pod.resource_version(),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        state: PodState::of(pod),
+        never_ready: never_ready(pod),
         address,
         ready: is_ready(pod),
+        image: pod
+            .spec
+            .iter()
+            .flat_map(|spec| &spec.containers)
+            .find_map(|container| container.image.clone()),
         labelled_primary: pod.labels().get(LABEL_ROLE).is_some_and(|role| role == ROLE_PRIMARY),
         spec_hash: pod.annotations().get(ANNOTATION_SPEC_HASH).cloned(),
         config_maps: volumes
             .filter_map(|volume| Some(volume.config_map.as_ref()?.name.clone()))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edited_number_of_pods_is_bounded() {
+        for (text, expected) in [("5", Some(5)), ("4000000000", Some(MOST_PODS)), ("-1", None), ("many", None)] {
+            assert_eq!(pods(text), expected, "{text}");
+        }
     }
 }

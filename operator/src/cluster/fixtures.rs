@@ -1,11 +1,19 @@
 //! What the tests of this folder are made of: a manifest, as the API server would hand it out.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMetaExt;
 use kvfleet_api::admin::{MemberAddress, MemberReport, MemberStanding, MemberState, Role};
-use kvfleet_crds::{KvCluster, KvClusterStatus};
+use kvfleet_crds::{
+    KvCluster, KvClusterStatus,
+    names::{ANNOTATION_FORMED, LABEL_CLUSTER_ID},
+};
 
-use super::fetch::{Member, Observed, SeenPod};
+use super::{
+    fetch::{Claim, Member, Observed, SeenPod},
+    pod_state::PodState,
+};
 use crate::config::Config;
 
 pub(super) fn config() -> Config {
@@ -30,28 +38,49 @@ pub(super) fn cluster(spec: &str) -> KvCluster {
     serde_yaml::from_str(&text).unwrap()
 }
 
+/// A volume claim, of the cluster of this id if it says so.
+pub(super) fn claim(name: &str, cluster: Option<&str>, formed: bool) -> Claim {
+    let mut metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    };
+    metadata.labels = cluster.map(|id| BTreeMap::from([(LABEL_CLUSTER_ID.to_owned(), id.to_owned())]));
+    metadata.annotations = formed.then(|| BTreeMap::from([(ANNOTATION_FORMED.to_owned(), "true".to_owned())]));
+    Arc::new(metadata.into_response_partial())
+}
+
 /// Three places, without pods.
 pub(super) fn observed(spec: &str) -> Observed {
     let members = (0..3).map(|ordinal| Member {
         pod: format!("prod-s0-{ordinal}"),
         seen: None,
         report: None,
+        unheard: None,
+        lately: false,
     });
+    let cluster = cluster(spec);
     Observed {
-        cluster: Arc::new(cluster(spec)),
+        size: crate::cluster::validate::replicas(&cluster),
+        cluster: Arc::new(cluster),
         status: KvClusterStatus::default(),
         claims: Vec::new(),
         members: members.collect(),
-        size: 3,
-        running_image: None,
+        has_set: false,
         admin: None,
+        unread: None,
     }
 }
 
 pub(super) fn pod(spec_hash: &str) -> SeenPod {
     SeenPod {
+        uid: Some("pod".to_owned()),
+        version: Some("1".to_owned()),
+        deleting: false,
+        state: PodState::Running,
+        never_ready: false,
         address: None,
         ready: true,
+        image: None,
         labelled_primary: false,
         spec_hash: Some(spec_hash.to_owned()),
         config_maps: Vec::new(),

@@ -18,12 +18,12 @@ use kvfleet_crds::{
 use serde_json::json;
 
 use super::{
-    Memory,
-    fetch::{self, Claim, Observed},
+    Memory, claims,
+    fetch::{self, Claim, Member, Observed},
     membership,
     plan::{Evidence, Founder, Place, Step},
     status::write,
-    validate::{self, SHARD, Validated, claims_formed},
+    validate::{SHARD, Validated},
 };
 use crate::{context::Context, error::Error};
 
@@ -51,20 +51,28 @@ pub fn evidence(observed: &Observed) -> Evidence {
         None => known.filter_map(founder).collect(),
     };
     let names = ClusterNames::new(observed.cluster.name_any());
+    let (desired, no_growth) = (membership::desired(observed), claims::no_growth(observed));
+    // Where there must not be more pods, the places of those that there are not are no places.
+    let is_place = |ordinal: usize, member: &Member| {
+        no_growth.is_none() || member.seen.is_some() || u32::try_from(ordinal).is_ok_and(|ordinal| ordinal < desired)
+    };
     Evidence {
         formation: shard.map(|shard| shard.formation).unwrap_or_default(),
         bootstrap: shard.and_then(|shard| shard.bootstrap_id.as_ref()?.parse().ok()),
         chosen: chosen.collect(),
-        claims_formed: claims_formed(observed),
+        formed_claims: claims::formed(observed),
         places: observed
             .members
             .iter()
-            .map(|member| Place {
+            .enumerate()
+            .filter(|(ordinal, member)| is_place(*ordinal, member))
+            .map(|(_, member)| Place {
                 pod: member.pod.clone(),
                 heard: member.report.as_ref().map(|report| (report.id, report.state)),
             })
             .collect(),
-        desired: validate::replicas(&observed.cluster),
+        desired,
+        no_growth,
         voters,
         group: membership::group(observed, &names),
     }
@@ -88,7 +96,7 @@ pub async fn execute(context: &Context, validated: &Validated, observed: &Observ
         }
         Step::Change(change) => {
             mark_claims(context, validated, &observed.claims).await?;
-            membership::execute(validated, observed, change).await
+            membership::execute(validated, observed, &mut memory.refusals, change).await
         }
         Step::Wait(_) => Ok(()),
         Step::FormationLost(message) => Err(Error::Halted {
@@ -97,7 +105,7 @@ pub async fn execute(context: &Context, validated: &Validated, observed: &Observ
         }),
         Step::Intend(founders) => {
             let claims = uncached_claims(context, validated).await?;
-            if claims.iter().any(|claim| claim.annotations().contains_key(ANNOTATION_FORMED)) {
+            if claims.iter().any(claims::is_formed) {
                 return Err(Error::Waits("a volume claim says by now that the group was formed".to_owned()));
             }
             let Some(bootstrap) = founders.first() else {
@@ -113,8 +121,11 @@ pub async fn execute(context: &Context, validated: &Validated, observed: &Observ
     }
 }
 
+/// All of this cluster: also one of a pod that there is not may say that the group was formed.
 async fn uncached_claims(context: &Context, validated: &Validated) -> Result<Vec<Claim>, Error> {
-    fetch::claims(context, &validated.namespace, &validated.names, validated.members).await
+    let mut claims = fetch::claims(context, &validated.namespace, &validated.names).await?;
+    claims.retain(|claim| claims::cluster_of(claim) == Some(validated.cluster_id.as_str()));
+    Ok(claims)
 }
 
 /// Status first. The object's version goes along: had it changed since it was read, this decision would rest on the past.
@@ -137,12 +148,9 @@ async fn intend(
     let mut status = observed.status.clone();
     status.cluster_id = Some(validated.cluster_id.clone());
     status.shards = vec![ShardStatus {
-        index: SHARD,
-        formation: Formation::Intended,
         bootstrap_id: Some(bootstrap.id.to_string()),
-        primary: None,
-        term: None,
         members: members.collect(),
+        ..ShardStatus::of(SHARD, Formation::Intended)
     }];
     write(context, &observed.cluster, memory, status).await
 }
@@ -155,10 +163,19 @@ async fn initialize(
     bootstrap: &Founder,
     founders: &[Founder],
 ) -> Result<(), Error> {
+    let claims: Vec<Claim> = claims
+        .iter()
+        .filter(|claim| {
+            let name = claim.name_any();
+            let mounts = |founder: &Founder| name == format!("{}-{}", ClusterNames::claim_template(), founder.pod);
+            founders.iter().any(mounts)
+        })
+        .cloned()
+        .collect();
     if claims.len() != founders.len() {
         return Err(Error::Waits("a volume claim of a member is missing".to_owned()));
     }
-    mark_claims(context, validated, claims).await?;
+    mark_claims(context, validated, &claims).await?;
     let address = observed
         .members
         .iter()
@@ -193,40 +210,69 @@ async fn initialize(
     Ok(())
 }
 
-/// Says on each claim that the shard has been formed, and who owns it: nobody, unless the data is to go with the KvCluster.
+/// Says on each claim of this cluster that the shard has been formed, and who owns it: no object, unless the data is to go with the KvCluster.
 async fn mark_claims(context: &Context, validated: &Validated, claims: &[Claim]) -> Result<(), Error> {
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &validated.namespace);
-    for claim in claims {
-        let owned = claim.owner_references().iter().any(|owner| owner.uid == validated.owner.uid);
-        let goes = validated.when_deleted == WhenDeleted::Delete;
-        if claim.annotations().contains_key(ANNOTATION_FORMED) && owned == goes {
-            continue;
+    let goes = validated.when_deleted == WhenDeleted::Delete;
+    for claim in claims.iter().filter(|claim| is_own(validated, claim)) {
+        if !claims::is_formed(claim) || is_owned(validated, claim) != goes {
+            mark(context, validated, claim, true, goes).await?;
         }
-        let name = claim.name_any();
-        // No controller reference: the StatefulSet's own controller would take a claim with another controller for a stranger's.
-        let owners = goes.then(|| {
-            let mut owner = validated.owner.clone();
-            owner.controller = None;
-            owner.block_owner_deletion = None;
-            vec![owner]
-        });
-        let patch = json!({
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {
-                "name": name,
-                // A claim made anew in the meantime is another claim.
-                "uid": claim.metadata.uid,
-                "annotations": { ANNOTATION_FORMED: "true" },
-                "ownerReferences": owners.unwrap_or_default(),
-            },
-        });
-        api.patch_metadata(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch))
-            .await
-            .map_err(Error::kubernetes(format!(
-                "annotate PersistentVolumeClaim {}/{name}",
-                validated.namespace
-            )))?;
     }
     Ok(())
+}
+
+/// Lets go of claims that are to stay. Before everything else of a pass, whatever that comes to: a person who is told to delete the KvCluster and
+/// to keep the data sets `whenDeleted: Retain` first, and what stands in the way then must not keep the data bound to the object.
+///
+/// # Errors
+/// [`Error::Kubernetes`]
+pub async fn let_go(context: &Context, validated: &Validated, claims: &[Claim]) -> Result<(), Error> {
+    if validated.when_deleted == WhenDeleted::Delete {
+        return Ok(());
+    }
+    for claim in claims {
+        if is_own(validated, claim) && is_owned(validated, claim) {
+            mark(context, validated, claim, claims::is_formed(claim), false).await?;
+        }
+    }
+    Ok(())
+}
+
+fn is_own(validated: &Validated, claim: &Claim) -> bool {
+    claims::cluster_of(claim) == Some(validated.cluster_id.as_str()) && claims::ordinal(&validated.names, &claim.name_any()).is_some()
+}
+
+fn is_owned(validated: &Validated, claim: &Claim) -> bool {
+    claim.owner_references().iter().any(|owner| owner.uid == validated.owner.uid)
+}
+
+async fn mark(context: &Context, validated: &Validated, claim: &Claim, formed: bool, owned: bool) -> Result<(), Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &validated.namespace);
+    let name = claim.name_any();
+    // No controller reference: the StatefulSet's own controller would take a claim with another controller for a stranger's.
+    let owners = owned.then(|| {
+        let mut owner = validated.owner.clone();
+        owner.controller = None;
+        owner.block_owner_deletion = None;
+        vec![owner]
+    });
+    let annotations = formed.then(|| json!({ ANNOTATION_FORMED: "true" }));
+    let patch = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": name,
+            // A claim that was made in the meantime is another claim.
+            "uid": claim.metadata.uid,
+            "annotations": annotations.unwrap_or_else(|| json!({})),
+            "ownerReferences": owners.unwrap_or_default(),
+        },
+    });
+    api.patch_metadata(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch))
+        .await
+        .map(drop)
+        .map_err(Error::kubernetes(format!(
+            "annotate PersistentVolumeClaim {}/{name}",
+            validated.namespace
+        )))
 }

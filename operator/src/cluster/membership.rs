@@ -2,16 +2,25 @@
 //!
 //! In: the members' reports. Out: a [`Group`], a size, and one call of the leader. Absent: the decision.
 
+mod refusals;
+
+use std::time::Instant;
+
 use kvfleet_api::admin::{ChangeStage, MemberReport, MemberStanding, MemberState, MembershipChange, NewMember};
+use kvfleet_client::admin;
 use kvfleet_crds::{
     cluster::Formation,
+    conditions::Reason,
     names::{ClusterNames, PORT_PEER},
 };
 
+pub use refusals::Refusals;
+
 use super::{
-    fetch::Observed,
+    claims,
+    fetch::{MOST_PODS, Member, Observed},
     formation::shard,
-    plan::{Act, Change, Group, GroupMember},
+    plan::{Act, Change, Group, GroupMember, Running},
     status::primary,
     validate::{self, SHARD, Validated},
 };
@@ -30,23 +39,27 @@ pub fn group(observed: &Observed, names: &ClusterNames) -> Option<Group> {
         pod: member.name.clone(),
         ordinal: ordinal(names, &member.name),
         voter: member.voter,
-        lag: member.lag.unwrap_or(u64::MAX),
+        caught_up: member.caught_up,
         heard: member.id == report.id || member.heard_ms.is_some_and(|age| age <= SILENT_MS),
     };
     Some(Group {
         members: report.members.iter().map(member).collect(),
-        running: report.change.as_ref().map(|change| (change.kind, progress(report, change))),
+        running: report.change.as_ref().map(|change| Running {
+            kind: change.kind,
+            id: change.id,
+            progress: progress(report, change),
+        }),
     })
 }
 
+/// Without a figure: one that moves with the traffic would be written into status at every look.
 fn progress(report: &MemberReport, change: &MembershipChange) -> String {
     let known = report.members.iter().find(|member| member.id == change.id);
     let pod = known.map_or_else(|| change.id.to_string(), |member| member.name.clone());
-    match (change.stage, change.entries_behind) {
-        (ChangeStage::CatchingUp, Some(behind)) => format!("{pod} catches up and lacks {behind} entries"),
-        (ChangeStage::CatchingUp, None) => format!("{pod} catches up"),
-        (ChangeStage::Adding, _) => format!("{pod} is being added"),
-        (ChangeStage::Committing, _) => format!("the group agrees on its voters because of {pod}"),
+    match change.stage {
+        ChangeStage::CatchingUp => format!("{pod} catches up"),
+        ChangeStage::Adding => format!("{pod} is being added"),
+        ChangeStage::Committing => format!("the group agrees on its voters because of {pod}"),
     }
 }
 
@@ -65,28 +78,56 @@ pub fn named(observed: &Observed) -> Option<&[MemberStanding]> {
 }
 
 /// How many pods there have to be: as many as there shall be, and as many as still belong to the group. A pod goes only after its member
-/// has left, and while nobody knows who belongs to the group, none goes.
+/// has left, and while it is not known who belongs to the group, none goes.
 #[must_use]
 pub fn size(observed: &Observed) -> u32 {
-    let desired = validate::replicas(&observed.cluster);
     let formation = shard(&observed.status).map(|shard| shard.formation).unwrap_or_default();
     match formation {
-        Formation::Pending => desired,
-        // Who founds the group is written down, and nobody else comes before it runs.
-        Formation::Intended => observed.size,
+        // Who founds the group is written down, and no other member comes before it runs.
+        Formation::Pending | Formation::Intended => observed.size,
         Formation::Formed => {
             let names = ClusterNames::new(observed.cluster.metadata.name.clone().unwrap_or_default());
-            let highest = |members: &[MemberStanding]| {
-                let ordinals = members.iter().filter_map(|member| ordinal(&names, &member.name));
-                ordinals.max().map_or(0, |ordinal| ordinal + 1)
-            };
             let settled = primary(observed)
                 .and_then(|(leader, _)| leader.report.as_ref())
                 .is_some_and(|report| report.change.is_none());
-            let belong = named(observed).map_or(0, highest);
-            desired.max(belong).max(if settled { 0 } else { observed.size })
+            let belong = named(observed).map_or(0, |members| places(&names, members));
+            desired(observed).max(belong).max(if settled { 0 } else { observed.size })
         }
     }
+}
+
+/// How many members there shall be: those of the spec; where the cluster must not grow, those that there are.
+#[must_use]
+pub fn desired(observed: &Observed) -> u32 {
+    let desired = validate::replicas(&observed.cluster);
+    match claims::no_growth(observed) {
+        Some(_) => desired.min(observed.size),
+        None => desired,
+    }
+}
+
+/// Before a group is known to run, there are as many places as its members, if any answers, say that it has: a KvCluster that was made again
+/// may ask for fewer. Pods beyond those are not looked at.
+pub fn take_in_those_named(observed: &mut Observed, names: &ClusterNames) {
+    observed.size = observed.size.max(named(observed).map_or(0, |members| places(names, members)));
+    let places = observed.size;
+    let count = usize::try_from(places).unwrap_or(usize::MAX);
+    observed.members.truncate(count);
+    let missing = (0..places).skip(observed.members.len());
+    let empty = missing.map(|ordinal| Member {
+        pod: names.pod(SHARD, ordinal),
+        seen: None,
+        report: None,
+        unheard: None,
+        lately: false,
+    });
+    observed.members.extend(empty.collect::<Vec<_>>());
+}
+
+/// How many places the members have.
+fn places(names: &ClusterNames, members: &[MemberStanding]) -> u32 {
+    let ordinals = members.iter().filter_map(|member| ordinal(names, &member.name));
+    ordinals.max().map_or(0, |ordinal| ordinal.saturating_add(1).min(MOST_PODS))
 }
 
 fn ordinal(names: &ClusterNames, pod: &str) -> Option<u32> {
@@ -94,39 +135,30 @@ fn ordinal(names: &ClusterNames, pod: &str) -> Option<u32> {
     (names.pod(SHARD, ordinal) == pod).then_some(ordinal)
 }
 
-/// Calls the leader. What it refuses for now is waited for.
+/// Calls the leader, and no more often than its refusals allow. What it refuses for now is waited for; what time alone cannot alter is told.
 ///
 /// # Errors
-/// [`Error::Waits`]; [`Error::Member`].
-pub async fn execute(validated: &Validated, observed: &Observed, change: &Change) -> Result<(), Error> {
-    let leader = primary(observed);
-    let address = leader.and_then(|(leader, _)| leader.seen.as_ref()?.address);
-    let (Some(admin), Some(address)) = (&observed.admin, address) else {
+/// [`Error::Waits`]; [`Error::Halted`].
+pub async fn execute(validated: &Validated, observed: &Observed, refusals: &mut Refusals, change: &Change) -> Result<(), Error> {
+    match &change.act {
+        Act::Wait(_) => return Ok(()),
+        Act::Halt(message) => {
+            return Err(Error::Halted {
+                reason: Reason::FOREIGN_VOLUMES,
+                message: message.clone(),
+            });
+        }
+        Act::AddLearner { .. } | Act::Promote { .. } | Act::Remove { .. } | Act::Release { .. } | Act::Replace { .. } => {}
+    }
+    let Some((leader, _)) = primary(observed) else {
         return Err(Error::Waits("the change of members waits for a primary".to_owned()));
     };
-    let new = |pod: &str, id: u64| NewMember {
-        id,
-        name: pod.to_owned(),
-        peer: format!("{}:{PORT_PEER}", validated.names.pod_host(&validated.namespace, pod)),
-    };
-    let answer = match &change.act {
-        Act::Wait(_) => return Ok(()),
-        Act::Release { pod } => {
-            let place = observed.members.iter().find(|member| member.pod == *pod);
-            let Some(address) = place.and_then(|member| member.seen.as_ref()?.address) else {
-                return Err(Error::Waits(format!("{pod} has no address")));
-            };
-            // The leader may say "not now" for as long as it likes, and its reason is what a person should see.
-            let released = admin.release(address).await;
-            return released.map(drop).map_err(|error| Error::Waits(format!("{}: {error}", change.act)));
-        }
-        Act::AddLearner { pod, id } => admin.add_member(address, &new(pod, *id)).await,
-        Act::Promote { pod: _, id } => admin.promote(address, *id).await,
-        Act::Remove { pod: _, id } => admin.remove_member(address, *id).await,
-        Act::Replace { pod, old, new: id } => admin.replace_member(address, *old, &new(pod, *id)).await,
-    };
-    match answer {
-        Ok(_) => {
+    if let Some(standing) = refusals.standing(&change.act, &leader.pod, Instant::now()) {
+        return Err(standing);
+    }
+    match call(validated, observed, leader, &change.act).await? {
+        Ok(()) => {
+            refusals.forget();
             tracing::info!(
                 namespace = validated.namespace,
                 cluster = validated.names.cluster(),
@@ -135,10 +167,41 @@ pub async fn execute(validated: &Validated, observed: &Observed, change: &Change
             );
             Ok(())
         }
-        // Its message is what a person should see while it lasts.
-        Err(error) if error.is_retryable() => Err(Error::Waits(format!("{}: {error}", change.act))),
-        Err(error) => Err(Error::member(change.act.to_string())(error)),
+        Err(refusal) => {
+            tracing::info!(
+                namespace = validated.namespace,
+                cluster = validated.names.cluster(),
+                change = %change.act,
+                error = %crate::error::chain(&refusal),
+                "the group does not change its members"
+            );
+            Err(refusals.note(&change.act, &leader.pod, &refusal, Instant::now()))
+        }
     }
+}
+
+async fn call(validated: &Validated, observed: &Observed, leader: &Member, act: &Act) -> Result<Result<(), admin::Error>, Error> {
+    let asked = match act {
+        Act::Release { pod } => observed.members.iter().find(|member| member.pod == *pod).unwrap_or(leader),
+        _ => leader,
+    };
+    let address = asked.seen.as_ref().and_then(|pod| pod.address);
+    let (Some(admin), Some(address)) = (&observed.admin, address) else {
+        return Err(Error::Waits(format!("{act}: {} has no address", asked.pod)));
+    };
+    let new = |pod: &str, id: u64| NewMember {
+        id,
+        name: pod.to_owned(),
+        peer: format!("{}:{PORT_PEER}", validated.names.pod_host(&validated.namespace, pod)),
+    };
+    Ok(match act {
+        Act::Wait(_) | Act::Halt(_) => Ok(()),
+        Act::Release { .. } => admin.release(address).await.map(drop),
+        Act::AddLearner { pod, id } => admin.add_member(address, &new(pod, *id)).await.map(drop),
+        Act::Promote { pod: _, id } => admin.promote(address, *id).await.map(drop),
+        Act::Remove { pod: _, id } => admin.remove_member(address, *id).await.map(drop),
+        Act::Replace { pod, old, new: id } => admin.replace_member(address, *old, &new(pod, *id)).await.map(drop),
+    })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod membership;
 use kvfleet_api::admin::MemberState;
 use kvfleet_crds::cluster::Formation;
 
-pub use membership::{Act, Cause, Change, Group, GroupMember};
+pub use membership::{Act, Cause, Change, Group, GroupMember, Running};
 
 /// One who is to found the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,15 @@ pub struct Place {
     pub heard: Option<(u64, MemberState)>,
 }
 
+/// A volume claim that says that its group was formed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormedClaim {
+    /// Its name.
+    pub name: String,
+    /// The pod that mounts it.
+    pub pod: String,
+}
+
 /// What was seen.
 #[derive(Clone, Debug)]
 pub struct Evidence {
@@ -38,13 +47,15 @@ pub struct Evidence {
     pub bootstrap: Option<u64>,
     /// The members that status says were chosen.
     pub chosen: Vec<Founder>,
-    /// Whether a claim says that the group was formed.
-    pub claims_formed: bool,
+    /// The claims of this cluster that say that the group was formed.
+    pub formed_claims: Vec<FormedClaim>,
     /// All places, by ordinal.
     pub places: Vec<Place>,
-    /// How many members there shall be.
+    /// How many members there shall be; where the cluster must not grow, how many there are.
     pub desired: u32,
-    /// Who votes, as far as anybody who is there knows.
+    /// Why it must not grow: for people, what is so and what to do.
+    pub no_growth: Option<String>,
+    /// Who votes, as far as any member that is there knows.
     pub voters: Vec<Founder>,
     /// The group, if a leader tells of it.
     pub group: Option<Group>,
@@ -112,6 +123,33 @@ impl Evidence {
         let silent = |place: &&Place| !matches!(place.heard, Some((_, MemberState::Blank | MemberState::Member)));
         self.places.iter().filter(silent).map(|place| place.pod.as_str()).collect()
     }
+
+    /// The claims with data of the group that no member speaks for: their pods do not run, or do not answer.
+    fn unheard_claims(&self) -> Vec<&str> {
+        let heard = |claim: &&FormedClaim| {
+            let place = self.places.iter().find(|place| place.pod == claim.pod);
+            place.is_some_and(|place| place.heard.is_some())
+        };
+        self.formed_claims
+            .iter()
+            .filter(|claim| !heard(claim))
+            .map(|claim| claim.name.as_str())
+            .collect()
+    }
+
+    /// For a message about a group that no majority is left of: where its data may still be, and how to go on without touching it. What is
+    /// left here may be completed by a volume that comes back, so no such message may advise to delete anything.
+    fn what_is_left(&self) -> String {
+        let unheard = self.unheard_claims();
+        let pods = match unheard.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; the volume claims {} exist and no pod of theirs answers: see why",
+                unheard.join(", ")
+            ),
+        };
+        format!("{pods}. Keep every volume claim: a volume that comes back completes the data. A KvCluster of another name starts empty")
+    }
 }
 
 /// Decides.
@@ -135,15 +173,17 @@ fn pending(evidence: &Evidence) -> Step {
     }
     if !in_group.is_empty() {
         return Step::FormationLost(format!(
-            "{} hold data of the group but {} are blank, which is no majority: bring back the lost volumes, or delete the KvCluster and all its volume claims to begin anew without the data",
+            "{} hold data of the group but {} are blank, which leaves no majority: bring back the lost volumes{}",
             pods(&in_group),
-            pods(&blank)
+            pods(&blank),
+            evidence.what_is_left()
         ));
     }
-    if evidence.claims_formed {
+    if !evidence.formed_claims.is_empty() {
         return Step::FormationLost(format!(
-            "the volume claims say that the group was formed, but {} are blank: bring back the lost volumes, or delete the KvCluster and all its volume claims to begin anew without the data",
-            pods(&blank)
+            "the volume claims say that the group was formed, but {} are blank: bring back the lost volumes{}",
+            pods(&blank),
+            evidence.what_is_left()
         ));
     }
     Step::Intend(blank)
@@ -154,13 +194,12 @@ fn intended(evidence: &Evidence) -> Step {
     if evidence.is_majority(in_group.len()) {
         return Step::MarkFormed;
     }
+    let silent = evidence.silent();
     let chosen = evidence
         .bootstrap
         .and_then(|id| evidence.chosen.iter().find(|founder| founder.id == id));
     let Some(bootstrap) = chosen.filter(|_| evidence.chosen.len() == evidence.places.len()) else {
-        return Step::FormationLost(
-            "status says that the group was about to be formed but not by whom: delete the KvCluster and all its volume claims to begin anew".to_owned(),
-        );
+        return stuck(evidence, "status says that the group was about to be formed but not by whom");
     };
     let strangers: Vec<Founder> = evidence
         .blank()
@@ -168,10 +207,10 @@ fn intended(evidence: &Evidence) -> Step {
         .filter(|member| !evidence.chosen.contains(member))
         .collect();
     if !strangers.is_empty() {
-        return Step::FormationLost(format!(
-            "{} lost their volumes while the group was being formed: delete the KvCluster and all its volume claims to begin anew",
-            pods(&strangers)
-        ));
+        return stuck(
+            evidence,
+            &format!("{} lost their volumes while the group was being formed", pods(&strangers)),
+        );
     }
     if !in_group.is_empty() {
         // A member is blank until the leader's first entries reach it, which takes as long as names and networks take. Marked formed before
@@ -181,13 +220,27 @@ fn intended(evidence: &Evidence) -> Step {
             pods(&in_group)
         ));
     }
-    if evidence.silent().contains(&bootstrap.pod.as_str()) {
+    if silent.contains(&bootstrap.pod.as_str()) {
         return Step::Wait(format!("waiting to hear from {}, which forms the group", bootstrap.pod));
     }
     Step::Initialize {
         bootstrap: bootstrap.clone(),
         founders: evidence.chosen.clone(),
     }
+}
+
+/// A formation that cannot go on. Members that are not heard may be the majority that it had reached, so they are waited for; and only where
+/// every member says that it holds nothing is it right to begin again on the same claims.
+fn stuck(evidence: &Evidence, what: &str) -> Step {
+    let silent = evidence.silent();
+    if !silent.is_empty() {
+        return Step::Wait(format!("{what}: waiting to hear from {}", silent.join(", ")));
+    }
+    let remedy = match evidence.in_group().is_empty() && evidence.unheard_claims().is_empty() {
+        true => ": delete the KvCluster and its volume claims and apply it again; no member holds data".to_owned(),
+        false => format!(": bring back the lost volumes{}", evidence.what_is_left()),
+    };
+    Step::FormationLost(format!("{what}{remedy}"))
 }
 
 fn formed(evidence: &Evidence) -> Step {
@@ -200,18 +253,22 @@ fn formed(evidence: &Evidence) -> Step {
         })
         .cloned()
         .collect();
-    // Where nobody knows who votes, whoever has a place may have voted.
+    // Where no member knows who votes, every place may have had a vote.
     let (lost, of) = match evidence.voters.len() {
         0 => (blank, evidence.places.len()),
         voters => (lost, voters),
     };
     if lost.len() * 2 > of {
         return Step::FormationLost(format!(
-            "{} lost their data, which leaves no majority: bring back the lost volumes, or delete the KvCluster and all its volume claims to begin anew without the data",
-            pods(&lost)
+            "{} lost their data, which leaves no majority: bring back the lost volumes{}",
+            pods(&lost),
+            evidence.what_is_left()
         ));
     }
-    let change = evidence.group.as_ref().and_then(|group| membership::next(evidence, group));
+    let change = match &evidence.group {
+        Some(group) => membership::next(evidence, group),
+        None => membership::blocked(evidence),
+    };
     change.map_or(Step::Converged, Step::Change)
 }
 

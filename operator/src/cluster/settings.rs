@@ -33,6 +33,26 @@ pub async fn ensure(validated: &Validated, observed: &Observed, memory: &mut Mem
     )))
 }
 
+/// Whether the members have them, without putting any: a pause lets nothing through.
+///
+/// # Errors
+/// [`Error::Waits`] when they have others, or cannot be asked; [`Error::Member`].
+pub async fn compare(validated: &Validated, observed: &Observed, memory: &Memory) -> Result<(), Error> {
+    let wanted = &validated.settings;
+    if memory.settings.as_ref().is_some_and(|(known, _)| same(known, wanted)) {
+        return Ok(());
+    }
+    let address = primary(observed).and_then(|(member, _)| member.seen.as_ref()?.address);
+    let (Some(admin), Some(address)) = (&observed.admin, address) else {
+        return Err(Error::Waits("the settings cannot be compared without a primary".to_owned()));
+    };
+    let stored = admin.settings(address).await.map_err(Error::member("read the settings"))?;
+    match same(&stored.settings, wanted) {
+        true => Ok(()),
+        false => Err(Error::Waits("the members have the settings of an earlier spec".to_owned())),
+    }
+}
+
 async fn put(validated: &Validated, observed: &Observed, memory: &mut Memory) -> Result<u64, Error> {
     let address = primary(observed).and_then(|(member, _)| member.seen.as_ref()?.address);
     let (Some(admin), Some(address)) = (&observed.admin, address) else {

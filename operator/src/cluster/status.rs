@@ -5,6 +5,7 @@
 
 mod conditions;
 mod members;
+mod rollout;
 
 use std::time::{Duration, Instant};
 
@@ -16,19 +17,22 @@ use kube::{
 use kvfleet_crds::{
     GROUP, KvCluster, KvClusterStatus, VERSION,
     cluster::{Formation, ShardStatus},
-    conditions::transition,
+    conditions::{ConditionType, holds, transition},
     names::{ClusterNames, MANAGER},
 };
 use serde_json::json;
 
-pub use conditions::Findings;
+pub use conditions::{Findings, GRACE};
 pub use members::primary;
 
 use super::{
     Memory,
     fetch::Observed,
     formation::shard,
+    heard::Heard,
+    obstacles::Obstacle,
     plan::Step,
+    running_image::running_image,
     validate::{SHARD, Validated},
 };
 use crate::{context::Context, error::Error};
@@ -36,8 +40,8 @@ use crate::{context::Context, error::Error};
 /// How often figures of use may move.
 const USAGE: Duration = Duration::from_secs(30);
 
-/// What came of the steps.
-#[derive(Debug)]
+/// What came of the steps. By default they have not begun.
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// The validated spec, if there is one.
     pub validated: Option<Validated>,
@@ -45,10 +49,18 @@ pub struct Outcome {
     pub spec_hash: Option<String>,
     /// The step that was due.
     pub step: Option<Step>,
-    /// What stopped the objects or the formation.
+    /// What stopped the objects, the formation or the label.
     pub trouble: Option<Error>,
     /// What stopped the settings.
     pub settings: Option<Error>,
+    /// While it is paused, the objects that are not as the spec says.
+    pub differs: Vec<String>,
+    /// What keeps pods from running.
+    pub obstacles: Vec<Obstacle>,
+    /// For how long every pass has met trouble of the kind that is not merely waited for.
+    pub troubled_for: Duration,
+    /// For how long no look has shown a leader and a quorum.
+    pub unavailable_for: Duration,
 }
 
 /// Puts the status together.
@@ -65,6 +77,14 @@ pub fn compose(observed: &Observed, outcome: &Outcome, usage_due: bool, now: &Ti
         (_, None) => Formation::Pending,
     };
     let leader = primary(observed);
+    // An election takes a second, and nobody has a new leader while the operator cannot ask: the last one is no news yet.
+    let unasked =
+        || members::nobody_answers(observed) && observed.members.iter().any(|member| matches!(member.heard(), Heard::NotAsked(_)));
+    let last = old_shard.and_then(|shard| shard.primary.clone());
+    let last = last.filter(|last| {
+        let is_there = observed.members.iter().any(|member| member.pod == *last && member.seen.is_some());
+        is_there && (conditions::is_held(previous, outcome) || unasked())
+    });
     let storage_bytes = outcome.validated.as_ref().map(|validated| validated.storage_bytes);
     let members = members::members(observed, old_shard, storage_bytes, usage_due);
     let findings = Findings::new(observed, outcome, formation, &members);
@@ -86,15 +106,16 @@ pub fn compose(observed: &Observed, outcome: &Outcome, usage_due: bool, now: &Ti
             index: SHARD,
             formation,
             bootstrap_id: old_shard.and_then(|shard| shard.bootstrap_id.clone()),
-            primary: leader.map(|(member, _)| member.pod.clone()),
+            primary: leader.map(|(member, _)| member.pod.clone()).or(last),
             term: match leader {
                 Some((_, term)) => Some(term),
                 None => old_shard.and_then(|shard| shard.term),
             },
+            image: running_image(observed),
             members,
         }],
-        tenants: match leader {
-            Some((member, _)) => member.report.as_ref().and_then(|report| u32::try_from(report.tenants).ok()),
+        tenants: match leader.and_then(|(member, _)| member.report.as_ref()) {
+            Some(report) => u32::try_from(report.tenants).ok(),
             None => previous.tenants,
         },
     }
@@ -104,9 +125,17 @@ pub fn compose(observed: &Observed, outcome: &Outcome, usage_due: bool, now: &Ti
 ///
 /// # Errors
 /// [`Error::Kubernetes`]
-pub async fn report(context: &Context, observed: &Observed, memory: &mut Memory, outcome: &Outcome) -> Result<KvClusterStatus, Error> {
+pub async fn report(context: &Context, observed: &Observed, memory: &mut Memory, outcome: &mut Outcome) -> Result<KvClusterStatus, Error> {
     let due = memory.usage_written.is_none_or(|at| at.elapsed() >= USAGE);
-    let status = compose(observed, outcome, due, &Time(k8s_openapi::jiff::Timestamp::now()));
+    let now = Time(k8s_openapi::jiff::Timestamp::now());
+    outcome.unavailable_for = Duration::MAX;
+    let mut status = compose(observed, outcome, due, &now);
+    if holds(&status.conditions, ConditionType::AVAILABLE, observed.cluster.metadata.generation) {
+        memory.unavailable = None;
+    } else {
+        outcome.unavailable_for = memory.unavailable.get_or_insert_with(Instant::now).elapsed();
+        status = compose(observed, outcome, due, &now);
+    }
     if status != observed.status {
         if due {
             memory.usage_written = Some(Instant::now());

@@ -8,16 +8,9 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kvfleet_api::admin::Settings;
-use kvfleet_crds::{
-    KvCluster, KvClusterSpec,
-    cluster::WhenDeleted,
-    conditions::Reason,
-    duration,
-    names::{ANNOTATION_FORMED, ClusterNames, LABEL_CLUSTER_ID},
-    quantity,
-};
+use kvfleet_crds::{KvCluster, KvClusterSpec, cluster::WhenDeleted, duration, names::ClusterNames, quantity};
 
-use super::{fetch::Observed, membership};
+use super::{claims, fetch::Observed, membership, running_image::running_image};
 use crate::{apply::controller_of, config::Config, error::Error};
 
 /// This release runs one shard per cluster.
@@ -82,7 +75,7 @@ pub fn validate(observed: &Observed, config: &Config) -> Result<Validated, Error
         namespace: cluster.namespace().unwrap_or_default(),
         names: ClusterNames::new(cluster.name_any()),
         owner: controller_of(cluster)?,
-        cluster_id: cluster_id(observed)?,
+        cluster_id: claims::cluster_id(observed)?,
         members: membership::size(observed),
         image,
         image_pull_policy,
@@ -100,66 +93,29 @@ pub fn replicas(cluster: &KvCluster) -> u32 {
     u32::try_from(cluster.spec.replicas).unwrap_or_default()
 }
 
-/// Status is a copy that dies with the object: after it, the claims say which cluster their data is of; where there are none, the cluster is
-/// new and takes the object's uid, which is as unique, and the same however often this is asked.
-fn cluster_id(observed: &Observed) -> Result<String, Error> {
-    let foreign = |message: String| Error::Halted {
-        reason: Reason::FOREIGN_VOLUMES,
-        message,
-    };
-    let mut id = observed.status.cluster_id.clone();
-    for claim in &observed.claims {
-        let name = claim.metadata.name.as_deref().unwrap_or_default();
-        let labelled = claim.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_CLUSTER_ID));
-        match (labelled, &id) {
-            (None, _) => {
-                return Err(foreign(format!(
-                    "the volume claim {name} exists and belongs to no kvfleet cluster: delete it, or name the KvCluster differently"
-                )));
-            }
-            (Some(found), Some(known)) if found != known => {
-                return Err(foreign(format!(
-                    "the volume claim {name} belongs to cluster {found}, not to {known}: delete the claims of one of them, or name the KvCluster differently"
-                )));
-            }
-            (Some(found), _) => id = Some(found.clone()),
-        }
-    }
-    id.or_else(|| observed.cluster.uid())
-        .ok_or_else(|| Error::Waits("the KvCluster has no uid yet".to_owned()))
-}
-
-/// Whether a claim says that its shard has been formed.
-#[must_use]
-pub fn claims_formed(observed: &Observed) -> bool {
-    observed.claims.iter().any(|claim| {
-        claim
-            .metadata
-            .annotations
-            .as_ref()
-            .is_some_and(|annotations| annotations.contains_key(ANNOTATION_FORMED))
-    })
-}
-
-/// A cluster that names no image keeps the one it runs: a newer operator restarts nobody.
+/// A cluster that names no tag keeps the image that runs, if it is of the wanted repository: a newer operator restarts no member, and a tag that
+/// never came up is forgotten with the field that named it.
 fn image(observed: &Observed, config: &Config) -> (String, String) {
     let wanted = &observed.cluster.spec.image;
-    if wanted.repository.is_none() && wanted.tag.is_none() {
-        let policy = match wanted.is_default() {
-            true => config.node_image_pull_policy.clone(),
-            false => wanted.pull_policy.as_str().to_owned(),
-        };
-        return (observed.running_image.clone().unwrap_or_else(|| default_image(config)), policy);
-    }
-    let repository = wanted.repository.as_ref().unwrap_or(&config.node_image_repository);
-    let tag = wanted.tag.as_ref().unwrap_or(&config.node_image_tag);
-    (format!("{repository}:{tag}"), wanted.pull_policy.as_str().to_owned())
+    let policy = match wanted.is_default() {
+        true => config.node_image_pull_policy.clone(),
+        false => wanted.pull_policy.as_str().to_owned(),
+    };
+    let kept = running_image(observed).filter(|image| match (&wanted.repository, &wanted.tag) {
+        (_, Some(_)) => false,
+        (None, None) => true,
+        (Some(repository), None) => image.rsplit_once(':').is_some_and(|(running, _)| running == repository),
+    });
+    (kept.unwrap_or_else(|| offered_image(&observed.cluster, config)), policy)
 }
 
-/// The image of members whose KvCluster names none.
+/// The image of a new cluster like this one: what it names, and for the rest what this operator comes with.
 #[must_use]
-pub fn default_image(config: &Config) -> String {
-    format!("{}:{}", config.node_image_repository, config.node_image_tag)
+pub fn offered_image(cluster: &KvCluster, config: &Config) -> String {
+    let wanted = &cluster.spec.image;
+    let repository = wanted.repository.as_ref().unwrap_or(&config.node_image_repository);
+    let tag = wanted.tag.as_ref().unwrap_or(&config.node_image_tag);
+    format!("{repository}:{tag}")
 }
 
 fn milliseconds(field: &'static str, text: &str) -> Result<u64, Error> {

@@ -32,6 +32,8 @@ pub enum CredentialsState {
     Pending(String),
     /// The name is someone else's Secret's.
     NotOwned(String),
+    /// It could not be written, and why.
+    Refused(String),
 }
 
 /// Writes the credentials of a tenant that has its place.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use kube::{Api, ResourceExt, runtime::controller::Action};
+use kube::{Api, ResourceExt};
 use kvfleet_api::{
     Code,
     tenant::{DeleteMode, TenantState},
@@ -24,31 +24,37 @@ use super::{
 };
 use crate::error::Error;
 
-/// How soon a cluster that cannot be asked is asked again.
+/// How soon it is asked again whether the cluster exists.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Takes one step towards the end.
+/// Takes one step towards the end, and says when the next is due; none: there is none.
 ///
 /// # Errors
 /// [`Error::Kubernetes`]; [`Error::Member`]
-pub async fn clean_up(desk: &Desk, tenant: &Tenant) -> Result<Action, Error> {
+pub async fn clean_up(desk: &Desk, tenant: &Tenant) -> Result<Option<Duration>, Error> {
     if !finalizer::is_on(tenant) {
-        return Ok(Action::await_change());
+        return Ok(None);
     }
     let fetched = fetch(desk, tenant).await;
     match (&fetched.cluster, &fetched.group) {
         (None, _) => {
             if cluster_exists(desk, tenant).await? {
-                return Ok(Action::requeue(AGAIN));
+                return Ok(Some(AGAIN));
             }
         }
         // Its data goes, or stays, with the cluster.
         (Some(cluster), _) if cluster.metadata.deletion_timestamp.is_some() => {}
         (Some(cluster), _) if !can_hold(cluster, tenant) => {}
-        (Some(_), Group::Unreachable(why)) => {
-            status::write_deleting(desk, tenant, why).await?;
-            return Ok(Action::requeue(AGAIN));
+        // Nothing is released or destroyed during a pause, and the finalizer stays until it ends.
+        (Some(cluster), _) if cluster.spec.maintenance.paused => {
+            status::write_deleting(desk, tenant, "the KvCluster is paused (maintenance.paused)").await?;
+            return Ok(Some(AGAIN));
         }
+        (Some(_), Group::Unavailable(why) | Group::Unreachable { why, .. }) => {
+            status::write_deleting(desk, tenant, why).await?;
+            return Ok(fetched.group.again());
+        }
+        (Some(_), Group::Busy { again }) => return Ok(Some(*again)),
         (Some(_), Group::Reached { members, .. }) => {
             let stored = fetched.group.stored_for(tenant);
             match (tenant.spec.deletion_policy, stored) {
@@ -63,11 +69,11 @@ pub async fn clean_up(desk: &Desk, tenant: &Tenant) -> Result<Action, Error> {
         Ok(()) => {}
         // A namespace that goes takes the right on Secrets first, and the Secret itself with it. Waiting for the right would keep the
         // finalizer, and with it the namespace, for ever. With `watchNamespaces` the right is the chart's, and only its absence is seen.
-        Err(error) if error.is_namespace_terminating() || error.is_forbidden() && !desk.context.config.watch_namespaces.is_empty() => {}
+        Err(error) if error.is_namespace_terminating() || error.lacks_right() && !desk.context.config.watch_namespaces.is_empty() => {}
         Err(error) => return Err(error),
     }
     finalizer::remove(&desk.context.client, tenant).await?;
-    Ok(Action::await_change())
+    Ok(None)
 }
 
 /// The finalizer is there before the data can be, and goes when the policy no longer asks for it.

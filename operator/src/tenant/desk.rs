@@ -4,7 +4,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -16,14 +16,16 @@ use kube::{
 };
 use kvfleet_crds::{
     KvCluster, Tenant,
+    cluster::Tenancy,
     conditions::{ConditionType, find},
     names::ClusterNames,
 };
 
-use super::validate::tenant_name;
+use super::{applied::Pictures, turns::Turns, validate::tenant_name};
 use crate::{
     context::{Context, Error},
     token::Signer,
+    watchdog::{self, Looks},
 };
 
 /// How long a signing key is taken from memory before its Secret is looked at again.
@@ -44,6 +46,9 @@ pub struct Channels {
     pub secrets: UnboundedSender<String>,
 }
 
+/// Tenants by cluster, each with the revision that it waits for.
+type Awaited = HashMap<ClusterKey, HashMap<ObjectRef<Tenant>, u64>>;
+
 /// What the steps share.
 pub struct Desk {
     /// What both controllers share.
@@ -52,6 +57,14 @@ pub struct Desk {
     pub tenants: Store<Tenant>,
     /// All KvClusters of the scope.
     pub clusters: Store<KvCluster>,
+    /// Whether the list of Tenants has come once.
+    pub listed: Arc<AtomicBool>,
+    /// The looks at Tenants.
+    pub looks: Arc<Looks>,
+    /// Whose turn it is to ask a cluster's members.
+    pub turns: Arc<Turns>,
+    /// What members have applied.
+    pub pictures: Pictures,
     channels: Channels,
     known: Mutex<Known>,
 }
@@ -59,21 +72,23 @@ pub struct Desk {
 #[derive(Default)]
 struct Known {
     bound: HashSet<String>,
+    found_bindings: bool,
     watched: HashSet<String>,
     signers: HashMap<ClusterKey, (Option<String>, Instant, Arc<Signer>)>,
-    /// By cluster id: up to which revision every member has applied.
-    in_force: HashMap<String, u64>,
+    /// Tenants that not every member enforces yet. At most one entry for each Tenant.
+    awaited: Awaited,
     seen: HashMap<ClusterKey, Sight>,
     usage_written: HashMap<String, Instant>,
     failures: HashMap<ObjectRef<Tenant>, u32>,
 }
 
-/// What of a cluster concerns its Tenants.
-#[derive(PartialEq, Eq)]
+/// What of a cluster concerns its Tenants. Most edits of its spec do not.
+#[derive(PartialEq)]
 struct Sight {
     is_there: bool,
     uid: Option<String>,
-    generation: Option<i64>,
+    tenancy: Option<Tenancy>,
+    is_paused: bool,
     is_going: bool,
     cluster_id: Option<String>,
     available: Option<String>,
@@ -83,10 +98,17 @@ impl Desk {
     /// With stores that are filled elsewhere.
     #[must_use]
     pub fn new(context: Arc<Context>, tenants: Store<Tenant>, clusters: Store<KvCluster>, channels: Channels) -> Self {
+        let listed = Arc::new(AtomicBool::new(false));
+        let store = tenants.clone();
+        let there = move || store.state().iter().map(|tenant| known(tenant)).collect();
         Desk {
+            looks: context.watchdog.add("Tenant", listed.clone(), there),
+            turns: Turns::new(channels.tenants.clone()),
+            pictures: Pictures::default(),
             context,
             tenants,
             clusters,
+            listed,
             channels,
             known: Mutex::default(),
         }
@@ -132,6 +154,12 @@ impl Desk {
             let is_seen = known.seen.get(&key) == Some(&sight);
             if !is_seen {
                 known.signers.remove(&key);
+                let former = known.seen.get(&key).and_then(|sight| sight.uid.clone());
+                if former != sight.uid {
+                    known.awaited.remove(&key);
+                    self.pictures.forget(&key);
+                    self.turns.forget(&key);
+                }
                 if sight.is_there {
                     known.seen.insert(key.clone(), sight);
                 } else {
@@ -152,9 +180,13 @@ impl Desk {
     pub fn tenant_gone(&self, tenant: &Tenant) {
         let mut known = self.lock();
         known.usage_written.remove(&tenant.uid().unwrap_or_default());
-        known.failures.remove(&ObjectRef::from_obj(tenant));
-        drop(known);
+        let reference = ObjectRef::from_obj(tenant);
+        known.failures.remove(&reference);
         let key = (tenant.namespace().unwrap_or_default(), tenant.spec.cluster_ref.name.clone());
+        if let Some(tenants) = known.awaited.get_mut(&key) {
+            tenants.remove(&reference);
+        }
+        drop(known);
         let _ = self.channels.surveys.unbounded_send(key);
     }
 
@@ -191,7 +223,13 @@ impl Desk {
     /// Whether the operator may work with Secrets in a namespace, as far as is known.
     #[must_use]
     pub fn is_bound(&self, namespace: &str) -> bool {
-        self.lock().bound.contains(namespace)
+        let known = self.lock();
+        known.bound.contains(namespace) && known.watched.contains(namespace)
+    }
+
+    /// An operator before this one has given itself the right: it is to go when the namespace holds no Tenant.
+    pub fn note_bound(&self, namespace: &str) {
+        self.lock().bound.insert(namespace.to_owned());
     }
 
     /// It may; from now on they are watched.
@@ -218,23 +256,50 @@ impl Desk {
         self.lock().watched.remove(namespace);
     }
 
+    /// Whether bindings that an operator before this one made have been looked for.
+    #[must_use]
+    pub fn has_found_bindings(&self) -> bool {
+        self.lock().found_bindings
+    }
+
+    /// They have.
+    pub fn set_found_bindings(&self) {
+        self.lock().found_bindings = true;
+    }
+
     /// It was denied.
     pub fn forget_binding(&self, namespace: &str) {
         self.lock().bound.remove(namespace);
     }
 
-    /// Whether every member of a cluster is known to have applied a revision.
+    /// Has a Tenant looked at when every member of its cluster has applied a revision.
+    pub fn await_revision(&self, cluster: &ClusterKey, tenant: ObjectRef<Tenant>, revision: u64) {
+        self.lock().awaited.entry(cluster.clone()).or_default().insert(tenant, revision);
+    }
+
+    /// The clusters with Tenants that wait for a revision, and the lowest of those.
     #[must_use]
-    pub fn is_in_force(&self, cluster: &KvCluster, revision: u64) -> bool {
-        cluster_id(cluster).is_some_and(|id| self.lock().in_force.get(id).is_some_and(|applied| *applied >= revision))
+    pub fn awaited(&self) -> Vec<(ClusterKey, u64)> {
+        let known = self.lock();
+        let lowest = known
+            .awaited
+            .iter()
+            .map(|(key, tenants)| (key.clone(), tenants.values().min().copied().unwrap_or_default()));
+        lowest.collect()
     }
 
     /// Every member of a cluster has applied a revision.
-    pub fn set_in_force(&self, cluster: &KvCluster, revision: u64) {
-        if let Some(id) = cluster_id(cluster) {
-            let mut known = self.lock();
-            let applied = known.in_force.entry(id.to_owned()).or_default();
-            *applied = revision.max(*applied);
+    pub fn reached(&self, cluster: &ClusterKey, floor: u64) {
+        let mut known = self.lock();
+        let Some(tenants) = known.awaited.get_mut(cluster) else { return };
+        tenants.retain(|tenant, revision| {
+            if *revision <= floor {
+                self.trigger(tenant.clone());
+            }
+            *revision > floor
+        });
+        if tenants.is_empty() {
+            known.awaited.remove(cluster);
         }
     }
 
@@ -262,6 +327,12 @@ impl Desk {
         before
     }
 
+    /// How often it has failed in a row.
+    #[must_use]
+    pub fn failures(&self, tenant: &ObjectRef<Tenant>) -> u32 {
+        self.lock().failures.get(tenant).copied().unwrap_or_default()
+    }
+
     /// The row is over.
     pub fn forget_failures(&self, tenant: &ObjectRef<Tenant>) {
         self.lock().failures.remove(tenant);
@@ -279,7 +350,8 @@ impl Sight {
         Sight {
             is_there: cluster.is_some(),
             uid: cluster.and_then(ResourceExt::uid),
-            generation: cluster.and_then(|cluster| cluster.metadata.generation),
+            tenancy: cluster.map(|cluster| cluster.spec.tenancy.clone()),
+            is_paused: cluster.is_some_and(|cluster| cluster.spec.maintenance.paused),
             is_going: cluster.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_some()),
             cluster_id: status.and_then(|status| status.cluster_id.clone()),
             available: available.map(|condition| condition.status.clone()),
@@ -287,6 +359,11 @@ impl Sight {
     }
 }
 
-fn cluster_id(cluster: &KvCluster) -> Option<&str> {
-    cluster.status.as_ref()?.cluster_id.as_deref()
+/// A Tenant as the watchdog knows it.
+#[must_use]
+pub fn known(tenant: &Tenant) -> watchdog::Known {
+    watchdog::Known {
+        key: (tenant.namespace().unwrap_or_default(), tenant.name_any()),
+        generation: tenant.metadata.generation.unwrap_or_default(),
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use kube::{Api, ResourceExt};
+use kube::{Api, ResourceExt, runtime::reflector::ObjectRef};
 use kvfleet_api::{
     Code,
     tenant::{DeleteMode, TenantConfig, TenantState, TenantStatus},
@@ -63,39 +63,61 @@ pub async fn place(
         release_predecessor(desk, tenant, members, stored).await?;
     }
     let own = stored.filter(|stored| stored.config.uid == validated.uid);
-    let config = config(desk, cluster, validated, own).await?;
     let mut over_quota = false;
-    let status = match own {
-        Some(own) if own.state == TenantState::Active && own.config == config => {
-            // What was in force everywhere stays so: members go down, but their logs do not go back.
+    let (status, in_force) = match own {
+        // What was in force everywhere stays so: members go down, but their logs do not go back. Status is believed for its own Tenant alone.
+        Some(own) if is_as_wanted(own, validated) => {
             let applied = tenant.status.as_ref().and_then(|status| status.applied_revision);
-            if applied == Some(own.revision) {
-                desk.set_in_force(cluster, own.revision);
-            }
-            own.clone()
+            (own.clone(), applied == Some(own.revision))
         }
-        _ => match put(members, &name, &config).await {
-            Ok(status) => {
-                over_quota = own.is_some_and(|old| falls_below_use(old, &status));
-                tracing::info!(tenant = validated.owner, name, revision = status.revision, "placed");
-                status
+        _ => {
+            let config = config(desk, cluster, validated, own).await?;
+            match put(members, &name, &config).await {
+                Ok(status) => {
+                    over_quota = own.is_some_and(|old| falls_below_use(old, &status));
+                    tracing::info!(tenant = validated.owner, name, revision = status.revision, "placed");
+                    (status, false)
+                }
+                Err(Error::Member { source, .. }) if source.code() == Some(Code::TenantNameTaken) => {
+                    return Ok(Placement::Refused(Rejection {
+                        reason: Reason::TENANT_NAME_TAKEN,
+                        message: source.to_string(),
+                    }));
+                }
+                Err(error) if error.kind() == Kind::Transient => {
+                    let why = chain(&error);
+                    let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+                    desk.turns.asked_in_vain(&key, &why, Instant::now());
+                    return Ok(Placement::Unsettled(why));
+                }
+                Err(error) => return Err(error),
             }
-            Err(Error::Member { source, .. }) if source.code() == Some(Code::TenantNameTaken) => {
-                return Ok(Placement::Refused(Rejection {
-                    reason: Reason::TENANT_NAME_TAKEN,
-                    message: source.to_string(),
-                }));
-            }
-            Err(error) if error.kind() == Kind::Transient => return Ok(Placement::Unsettled(chain(&error))),
-            Err(error) => return Err(error),
-        },
+        }
     };
-    let behind = behind(desk, cluster, members, &status).await;
+    let behind = match in_force {
+        true => Vec::new(),
+        false => behind(desk, tenant, cluster, members, status.revision).await,
+    };
     Ok(Placement::Placed {
         status: Box::new(status),
         behind,
         over_quota,
     })
+}
+
+/// Whether the log has what is wanted. The KvCluster's generation does not count: most of its edits concern no Tenant, and the one that is
+/// stored goes on refusing what an operator with an older picture would put.
+fn is_as_wanted(stored: &TenantStatus, validated: &Validated) -> bool {
+    let TenantConfig {
+        uid,
+        owner,
+        generation,
+        cluster_generation: _,
+        credential_generation,
+        limits,
+    } = &stored.config;
+    let same = *uid == validated.uid && *owner == validated.owner && *generation == validated.generation && *limits == validated.limits;
+    stored.state == TenantState::Active && same && *credential_generation > 0
 }
 
 /// The configuration to be stored. A KvCluster that was deleted and made again counts its generations anew, while its volumes remember the
@@ -158,20 +180,19 @@ async fn put(members: &Members, name: &str, config: &TenantConfig) -> Result<Ten
         .await
 }
 
-/// Who does not enforce the stored configuration yet.
-async fn behind(desk: &Desk, cluster: &KvCluster, members: &Members, status: &TenantStatus) -> Vec<String> {
-    if desk.is_in_force(cluster, status.revision) {
-        return Vec::new();
-    }
+/// Who does not enforce the stored configuration yet. Those that are down are not waited for: the Tenant is looked at again when all have it.
+async fn behind(desk: &Desk, tenant: &Tenant, cluster: &KvCluster, members: &Members, revision: u64) -> Vec<String> {
+    let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
     let begun = Instant::now();
     let (mut pause, longest) = PAUSE;
     loop {
-        let behind = members.behind(status.revision).await;
+        let picture = desk.pictures.get(&key, revision, Instant::now(), || members.reports()).await;
+        let behind = picture.behind(revision);
         if behind.is_empty() {
-            desk.set_in_force(cluster, status.revision);
             return behind;
         }
-        if begun.elapsed() >= PATIENCE {
+        if !picture.is_whole() || begun.elapsed() >= PATIENCE {
+            desk.await_revision(&key, ObjectRef::from_obj(tenant), revision);
             return behind;
         }
         // Members tell nobody when they apply: looking is the only way.
@@ -184,4 +205,58 @@ fn falls_below_use(old: &TenantStatus, new: &TenantStatus) -> bool {
     let (was, is) = (&old.config.limits, &new.config.limits);
     (is.quota_storage < was.quota_storage && new.usage.storage > is.quota_storage)
         || (is.quota_keys < was.quota_keys && new.usage.keys > is.quota_keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use kvfleet_api::{tenant::TenantLimits, usage::Used};
+
+    use super::*;
+
+    #[test]
+    fn only_what_concerns_the_tenant_is_put_again() {
+        let validated = Validated {
+            owner: "apps/acme".to_owned(),
+            uid: "u1".to_owned(),
+            generation: 3,
+            cluster_generation: 9,
+            limits: TenantLimits::default(),
+        };
+        let stored = |change: &dyn Fn(&mut TenantStatus)| {
+            let mut status = TenantStatus {
+                name: "acme".to_owned(),
+                id: 1,
+                state: TenantState::Active,
+                revision: 815,
+                config: TenantConfig {
+                    uid: "u1".to_owned(),
+                    owner: "apps/acme".to_owned(),
+                    generation: 3,
+                    cluster_generation: 5,
+                    credential_generation: 1,
+                    limits: TenantLimits::default(),
+                },
+                credential_issued_at: 0,
+                usage: Used { storage: 0, keys: 0 },
+            };
+            change(&mut status);
+            status
+        };
+        // The KvCluster was edited four times since, in what concerns no Tenant; or was made again and counts from one.
+        for cluster_generation in [5, 9, 50] {
+            assert!(is_as_wanted(
+                &stored(&|status| status.config.cluster_generation = cluster_generation),
+                &validated
+            ));
+        }
+        for different in [
+            &(|status: &mut TenantStatus| status.config.limits.quota_keys = 1) as &dyn Fn(&mut TenantStatus),
+            &|status| status.config.generation = 2,
+            &|status| status.config.uid = "u0".to_owned(),
+            &|status| status.config.credential_generation = 0,
+            &|status| status.state = TenantState::Released,
+        ] {
+            assert!(!is_as_wanted(&stored(different), &validated));
+        }
+    }
 }

@@ -51,6 +51,10 @@ pub enum Acceptance {
     Rejected(Rejection),
     /// It cannot be asked, and why.
     Unknown(String),
+    /// It is paused: nothing is asked of it.
+    Paused,
+    /// It may, but something stopped the way there, and what.
+    Refused(String),
 }
 
 /// How far this generation has come.
@@ -150,7 +154,7 @@ fn status(tenant: &Tenant, report: &Report, now: &Time) -> TenantStatus {
         credentials_secret: match &report.credentials {
             CredentialsState::Written => Some(secret_name(tenant)),
             // Still the one that was written last: if the spec names another, this one is to be removed.
-            CredentialsState::Pending(_) | CredentialsState::NotOwned(_) => old.credentials_secret,
+            CredentialsState::Pending(_) | CredentialsState::NotOwned(_) | CredentialsState::Refused(_) => old.credentials_secret,
         },
     }
 }
@@ -170,6 +174,8 @@ fn accepted(report: &Report) -> Observation {
         Acceptance::Accepted => (ConditionStatus::True, Reason::ACCEPTED, "the cluster takes the tenant".to_owned()),
         Acceptance::Rejected(rejection) => (ConditionStatus::False, rejection.reason, rejection.message.clone()),
         Acceptance::Unknown(why) => (ConditionStatus::Unknown, Reason::CLUSTER_UNAVAILABLE, unavailable(why)),
+        Acceptance::Paused => (ConditionStatus::Unknown, Reason::CLUSTER_PAUSED, paused()),
+        Acceptance::Refused(why) => (ConditionStatus::Unknown, Reason::APPLY_FAILED, not_applied(why)),
     };
     observation(ConditionType::ACCEPTED, status, reason, message)
 }
@@ -183,6 +189,7 @@ fn credentials_ready(report: &Report) -> Observation {
         ),
         CredentialsState::Pending(why) => (ConditionStatus::False, Reason::CREDENTIALS_PENDING, why.clone()),
         CredentialsState::NotOwned(why) => (ConditionStatus::False, Reason::SECRET_NOT_OWNED, why.clone()),
+        CredentialsState::Refused(why) => (ConditionStatus::False, Reason::APPLY_FAILED, not_applied(why)),
     };
     observation(ConditionType::CREDENTIALS_READY, status, reason, message)
 }
@@ -210,12 +217,22 @@ fn ready(report: &Report) -> Observation {
         }
         (Acceptance::Rejected(rejection), _, _) => (ConditionStatus::False, rejection.reason, rejection.message.clone()),
         (Acceptance::Unknown(why), _, _) => (ConditionStatus::False, Reason::CLUSTER_UNAVAILABLE, unavailable(why)),
+        (Acceptance::Paused, _, _) => (ConditionStatus::False, Reason::CLUSTER_PAUSED, paused()),
+        (Acceptance::Refused(why), _, _) => (ConditionStatus::False, Reason::APPLY_FAILED, not_applied(why)),
     };
     observation(ConditionType::READY, status, reason, message)
 }
 
 fn unavailable(why: &str) -> String {
     format!("the cluster cannot be asked now; this follows by itself: {why}")
+}
+
+fn paused() -> String {
+    "maintenance.paused of the KvCluster is true: what was in force stays so, and this Tenant follows when the pause ends".to_owned()
+}
+
+fn not_applied(why: &str) -> String {
+    format!("not everything of this Tenant is applied, and it is tried again: {why}")
 }
 
 fn observation(type_: ConditionType, status: ConditionStatus, reason: Reason, message: String) -> Observation {
@@ -260,6 +277,7 @@ fn event(old: &TenantStatus, new: &TenantStatus) -> Option<(EventType, String, S
         Reason::APPLYING,
         Reason::CREDENTIALS_PENDING,
         Reason::CLUSTER_UNAVAILABLE,
+        Reason::CLUSTER_PAUSED,
         Reason::DELETING,
     ];
     if passing.iter().any(|reason| reason.as_str() == ready.reason) {

@@ -39,6 +39,19 @@ pub struct Validated {
     pub limits: TenantLimits,
 }
 
+/// Whose the tenant's name is, by what the cluster's log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded<'a> {
+    /// The log could not be asked.
+    Unknown,
+    /// The log has no tenant of this name.
+    Free,
+    /// It is this Tenant's, or was that of the one of the same namespace and name before it, whose data it takes up.
+    Own,
+    /// It is another Tenant's, which has it or had it: `<namespace>/<name>`.
+    Of(&'a str),
+}
+
 /// The tenant's name in URLs.
 #[must_use]
 pub fn tenant_name(tenant: &Tenant) -> String {
@@ -69,13 +82,18 @@ pub fn secret_name(tenant: &Tenant) -> String {
         .unwrap_or_else(|| credentials_secret(&tenant.name_any()))
 }
 
-/// Whether the cluster takes the tenant. `rivals` are other Tenants of the cluster with the same name; `is_placed` says that the log has
-/// given the name to this one already.
+/// Whether the cluster takes the tenant. `rivals` are other Tenants of the cluster with the same name, which count only while the log says
+/// that it is free: what is recorded there was decided once, and does not change with who waits.
 ///
 /// # Errors
 /// A [`Rejection`]: [`Reason::CLUSTER_NOT_FOUND`], [`Reason::CLUSTER_DELETED`], [`Reason::EXCEEDS_CEILING`],
 /// [`Reason::TENANT_NAME_TAKEN`], [`Reason::INVALID_SPEC`].
-pub fn validate(tenant: &Tenant, cluster: Option<&KvCluster>, rivals: &[Arc<Tenant>], is_placed: bool) -> Result<Validated, Rejection> {
+pub fn validate(
+    tenant: &Tenant,
+    cluster: Option<&KvCluster>,
+    rivals: &[Arc<Tenant>],
+    recorded: Recorded<'_>,
+) -> Result<Validated, Rejection> {
     let wanted = &tenant.spec.cluster_ref.name;
     let namespace = tenant.namespace().unwrap_or_default();
     let Some(cluster) = cluster else {
@@ -93,14 +111,10 @@ pub fn validate(tenant: &Tenant, cluster: Option<&KvCluster>, rivals: &[Arc<Tena
         });
     }
     let limits = resolve(&tenant.spec, &cluster.spec.tenancy)?;
-    if !is_placed && let Some(rival) = rivals.iter().find(|rival| goes_first(rival, tenant, cluster)) {
+    if let Some(message) = taken(tenant, cluster, rivals, recorded) {
         return Err(Rejection {
             reason: Reason::TENANT_NAME_TAKEN,
-            message: format!(
-                "the Tenant {} wants the tenant name {} too, and is older: choose another tenantName in a new Tenant",
-                owner(rival),
-                tenant_name(tenant)
-            ),
+            message,
         });
     }
     let generation = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).unwrap_or_default();
@@ -111,6 +125,24 @@ pub fn validate(tenant: &Tenant, cluster: Option<&KvCluster>, rivals: &[Arc<Tena
         cluster_generation: generation(cluster.metadata.generation),
         limits,
     })
+}
+
+/// Who has the name or goes first, if it is another.
+fn taken(tenant: &Tenant, cluster: &KvCluster, rivals: &[Arc<Tenant>], recorded: Recorded<'_>) -> Option<String> {
+    let name = tenant_name(tenant);
+    match recorded {
+        Recorded::Unknown | Recorded::Own => None,
+        Recorded::Of(other) => Some(format!(
+            "the cluster holds the tenant name {name}, and its data, for the Tenant {other}: choose another tenantName in a new Tenant, or              delete that one with deletionPolicy: Delete"
+        )),
+        Recorded::Free => {
+            let first = rivals.iter().find(|rival| goes_first(rival, tenant, cluster))?;
+            Some(format!(
+                "the Tenant {} wants the tenant name {name} too, and is older: choose another tenantName in a new Tenant",
+                owner(first)
+            ))
+        }
+    }
 }
 
 /// Of two that both wait, the older, then the one with the smaller uid. One that the cluster would not take stands in nobody's way.
@@ -144,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_placed_names_both_generations() {
-        let validated = validate(&tenant("acme", "u1", EARLY, ""), Some(&cluster("", "")), &[], false).unwrap();
+        let validated = validate(&tenant("acme", "u1", EARLY, ""), Some(&cluster("", "")), &[], Recorded::Free).unwrap();
         assert_eq!(
             validated,
             Validated {
@@ -162,7 +194,7 @@ mod tests {
         let acme = tenant("acme", "u1", EARLY, "");
         let going = cluster("deletionTimestamp: '2026-01-03T00:00:00Z'", "");
         for (cluster, reason) in [(None, Reason::CLUSTER_NOT_FOUND), (Some(&going), Reason::CLUSTER_DELETED)] {
-            assert_eq!(validate(&acme, cluster, &[], true).unwrap_err().reason, reason);
+            assert_eq!(validate(&acme, cluster, &[], Recorded::Own).unwrap_err().reason, reason);
         }
     }
 
@@ -178,7 +210,7 @@ mod tests {
             (tenant("other", "u1", EARLY, "tenantName: acme, quota: {keys: 11}"), false),
         ] {
             let rivals = [Arc::new(rival)];
-            let verdict = validate(&mine, Some(&cluster), &rivals, false);
+            let verdict = validate(&mine, Some(&cluster), &rivals, Recorded::Free);
             match verdict {
                 Err(rejection) => {
                     assert!(first, "{rejection:?}");
@@ -187,11 +219,21 @@ mod tests {
                 }
                 Ok(_) => assert!(!first, "{:?}", rivals[0].metadata),
             }
-            assert!(
-                validate(&mine, Some(&cluster), &rivals, true).is_ok(),
-                "whoever has the name keeps it"
-            );
+            for recorded in [Recorded::Own, Recorded::Unknown] {
+                assert!(validate(&mine, Some(&cluster), &rivals, recorded).is_ok(), "{recorded:?}");
+            }
         }
+    }
+
+    /// x was deleted and its data kept; y wants its name and waits; x is made again, and is the younger of the two.
+    #[test]
+    fn what_the_log_holds_goes_before_age() {
+        let cluster = cluster("", "");
+        let (x, y) = (tenant("x", "u3", LATE, ""), tenant("y", "u2", EARLY, "tenantName: x"));
+        assert!(validate(&x, Some(&cluster), &[Arc::new(y.clone())], Recorded::Own).is_ok());
+        let told = validate(&y, Some(&cluster), &[Arc::new(x)], Recorded::Of("apps/x")).unwrap_err();
+        assert_eq!(told.reason, Reason::TENANT_NAME_TAKEN);
+        assert!(told.message.contains("apps/x"), "{}", told.message);
     }
 
     #[test]

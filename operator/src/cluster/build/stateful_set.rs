@@ -17,17 +17,14 @@ use k8s_openapi::{
 };
 use kvfleet_crds::names::{ClusterNames, LABEL_CLUSTER_ID};
 
-use super::{ANNOTATION_IMAGE, ANNOTATION_MEMBERS, metadata};
+use super::{ANNOTATION_MEMBERS, metadata};
 use crate::cluster::validate::{SHARD, Validated};
 
 pub(super) fn build(validated: &Validated, template: PodTemplateSpec) -> StatefulSet {
     let names = &validated.names;
     let keep = || Some("Retain".to_owned());
     let mut metadata = metadata(validated, names.stateful_set(SHARD), names.shard_labels(SHARD));
-    metadata.annotations = Some(BTreeMap::from([
-        (ANNOTATION_IMAGE.to_owned(), validated.image.clone()),
-        (ANNOTATION_MEMBERS.to_owned(), validated.members.to_string()),
-    ]));
+    metadata.annotations = Some(BTreeMap::from([(ANNOTATION_MEMBERS.to_owned(), validated.members.to_string())]));
     StatefulSet {
         metadata,
         spec: Some(StatefulSetSpec {

@@ -1,6 +1,8 @@
+use kvfleet_crds::cluster::{Formation, ShardStatus};
+
 use super::*;
 use crate::cluster::{
-    fixtures::{config, observed},
+    fixtures::{config, observed, pod},
     validate::{Validated, validate},
 };
 
@@ -64,12 +66,42 @@ fn a_pod_is_outdated_only_by_what_shapes_it() {
     }
 }
 
+/// Pods that run this image, ready or not, under a status that records `recorded`.
+fn running(spec: &str, recorded: Option<&str>, image: &str, ready: bool) -> String {
+    let mut running = observed(spec);
+    running.status.shards = vec![ShardStatus {
+        image: recorded.map(str::to_owned),
+        ..ShardStatus::of(0, Formation::Formed)
+    }];
+    for member in &mut running.members {
+        let mut pod = pod("h");
+        (pod.image, pod.ready) = (Some(image.to_owned()), ready);
+        member.seen = Some(pod);
+    }
+    validate(&running, &config()).unwrap().image
+}
+
 #[test]
 fn a_newer_operator_leaves_the_image_as_it_runs() {
-    let mut running = observed(SMALL);
-    running.running_image = Some("example.org/kvnode:0.9.0".to_owned());
-    let kept = validate(&running, &config()).unwrap();
-    assert_eq!(kept.image, "example.org/kvnode:0.9.0");
-    running.cluster = std::sync::Arc::new(crate::cluster::fixtures::cluster("{storage: {size: 1Gi}, image: {tag: 1.0.0}}"));
-    assert_eq!(validate(&running, &config()).unwrap().image, "example.org/kvnode:1.0.0");
+    let old = "example.org/kvnode:0.9.0";
+    assert_eq!(running(SMALL, None, old, true), old);
+    // Named, it is what is named.
+    assert_eq!(
+        running("{storage: {size: 1Gi}, image: {tag: 1.0.0}}", Some(old), old, true),
+        "example.org/kvnode:1.0.0"
+    );
+    // The StatefulSet and its pods were deleted by hand: still no upgrade.
+    assert_eq!(running(SMALL, Some(old), "", false), old);
+    // A mirror is named and no tag.
+    let mirrored = "{storage: {size: 1Gi}, image: {repository: mine/kvnode}}";
+    assert_eq!(running(mirrored, None, "mine/kvnode:0.9.0", true), "mine/kvnode:0.9.0");
+    assert_eq!(running(mirrored, None, old, true), "mine/kvnode:1.0.0");
+}
+
+/// The chart's tag was wrong at first, or the spec's was and is not set any more.
+#[test]
+fn an_image_that_never_came_up_is_not_kept() {
+    assert_eq!(running(SMALL, None, "example.org/kvnode:nope", false), "example.org/kvnode:1.0.0");
+    let old = "example.org/kvnode:0.9.0";
+    assert_eq!(running(SMALL, Some(old), "example.org/kvnode:nope", false), old);
 }

@@ -22,8 +22,9 @@ fn evidence(formation: Formation, places: [Option<(u64, MemberState)>; 3]) -> Ev
         formation,
         bootstrap: (formation != Formation::Pending).then_some(1),
         chosen,
-        claims_formed: false,
+        formed_claims: Vec::new(),
         desired: 3,
+        no_growth: None,
         voters: if formation == Formation::Formed {
             founders(&[1, 2, 3])
         } else {
@@ -41,6 +42,16 @@ fn evidence(formation: Formation, places: [Option<(u64, MemberState)>; 3]) -> Ev
     }
 }
 
+/// The claims of `p0` …, all formed.
+fn claims(count: usize) -> Vec<FormedClaim> {
+    (0..count)
+        .map(|ordinal| FormedClaim {
+            name: format!("data-p{ordinal}"),
+            pod: format!("p{ordinal}"),
+        })
+        .collect()
+}
+
 fn is_lost(step: &Step) -> bool {
     matches!(step, Step::FormationLost(_))
 }
@@ -56,7 +67,7 @@ fn a_group_is_formed_only_when_everyone_says_blank_and_no_claim_says_otherwise()
     assert_eq!(plan(&fresh), Step::Intend(founders(&[1, 2, 3])));
 
     let mut annotated = fresh;
-    annotated.claims_formed = true;
+    annotated.formed_claims = claims(1);
     assert!(is_lost(&plan(&annotated)));
 
     for silent in [None, Some((3, MemberState::Draining))] {
@@ -98,6 +109,100 @@ fn an_intention_is_carried_out_by_the_named_member_and_nobody_else() {
     // A volume that was replaced in between makes another member.
     assert!(is_lost(&told([Some((4, BLANK)), Some((2, BLANK)), Some((3, BLANK))])));
     assert!(is_lost(&told([Some((1, BLANK)), Some((2, BLANK)), Some((5, BLANK))])));
+}
+
+/// The members that are not heard may be the majority that the formation had reached before the volume was lost.
+#[test]
+fn a_volume_lost_while_a_group_forms_is_judged_when_all_are_heard() {
+    let told = |places| plan(&evidence(Formation::Intended, places));
+    for silent in [
+        [Some((4, BLANK)), None, None],
+        [Some((4, BLANK)), Some((2, MEMBER)), None],
+        [Some((4, BLANK)), Some((2, BLANK)), Some((3, MemberState::Quarantined))],
+    ] {
+        assert!(is_wait(&told(silent)), "{silent:?}");
+    }
+    assert_eq!(told([Some((4, BLANK)), Some((2, MEMBER)), Some((3, MEMBER))]), Step::MarkFormed);
+    assert!(is_lost(&told([Some((4, BLANK)), Some((2, MEMBER)), Some((3, BLANK))])));
+}
+
+/// A claim may hold what a volume that comes back completes. Only where every member says that it is blank, in a group that never ran, may a
+/// person be told to begin again on the same claims.
+#[test]
+fn no_message_tells_to_destroy_what_a_majority_might_need() {
+    let data = [Some((1, MEMBER)), Some((8, BLANK)), Some((9, BLANK))];
+    let blank = [Some((7, BLANK)), Some((8, BLANK)), Some((9, BLANK))];
+    for (formation, places, formed) in [
+        (Formation::Pending, data, 0),
+        (Formation::Pending, data, 3),
+        (Formation::Pending, blank, 3),
+        (Formation::Pending, blank, 5),
+        (Formation::Intended, [Some((7, BLANK)), Some((2, MEMBER)), Some((3, BLANK))], 3),
+        (Formation::Intended, blank, 5),
+        (Formation::Formed, data, 3),
+        (Formation::Formed, blank, 3),
+        (Formation::Formed, [Some((7, BLANK)), Some((8, BLANK)), None], 3),
+    ] {
+        let mut evidence = evidence(formation, places);
+        evidence.formed_claims = claims(formed);
+        let Step::FormationLost(message) = plan(&evidence) else {
+            panic!("{formation:?} {places:?}: {:?}", plan(&evidence));
+        };
+        assert!(!message.contains("delete"), "{message}");
+        assert!(message.contains("Keep every volume claim"), "{message}");
+        assert!(formed < 5 || message.contains("data-p3, data-p4"), "{message}");
+        if places.contains(&None) {
+            assert!(message.contains("data-p2 exist"), "{message}");
+        }
+    }
+    let mut never_ran = evidence(Formation::Intended, blank);
+    never_ran.formed_claims = claims(3);
+    assert!(matches!(plan(&never_ran), Step::FormationLost(message) if message.contains("delete the KvCluster and its volume claims")));
+}
+
+/// The KvCluster was made again with one replica, and its group has three members: all of them have places.
+#[test]
+fn a_group_is_recognised_by_a_kvcluster_that_asks_for_fewer() {
+    let mut smaller = evidence(Formation::Pending, [Some((1, MEMBER)), None, None]);
+    smaller.desired = 1;
+    smaller.voters = founders(&[1, 2, 3]);
+    smaller.formed_claims = claims(3);
+    assert_eq!(plan(&smaller), Step::Wait("waiting to hear from p1, p2".to_owned()));
+    smaller.places[2].heard = Some((3, MEMBER));
+    assert_eq!(plan(&smaller), Step::MarkFormed);
+}
+
+#[test]
+fn a_cluster_that_must_not_grow_says_so_with_and_without_a_leader() {
+    let mut held = evidence(Formation::Formed, [Some((1, MEMBER)), Some((2, MEMBER)), Some((3, MEMBER))]);
+    held.no_growth = Some("a stranger's volume".to_owned());
+    let halted = Step::Change(Change {
+        cause: Cause::Scaling,
+        act: Act::Halt("a stranger's volume".to_owned()),
+    });
+    assert_eq!(plan(&held), halted);
+    let member = |id: u64| GroupMember {
+        id,
+        pod: format!("p{}", id - 1),
+        ordinal: u32::try_from(id - 1).ok(),
+        voter: true,
+        caught_up: true,
+        heard: true,
+    };
+    held.group = Some(Group {
+        members: (1..=3).map(member).collect(),
+        running: None,
+    });
+    assert_eq!(plan(&held), halted);
+    // What the group needs goes on.
+    held.places[1].heard = Some((12, BLANK));
+    assert!(matches!(
+        plan(&held),
+        Step::Change(Change {
+            act: Act::Replace { old: 2, new: 12, .. },
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -146,7 +251,7 @@ fn the_members_change_only_once_the_group_runs_and_leads() {
             pod: "p0".to_owned(),
             ordinal: Some(0),
             voter: true,
-            lag: 0,
+            caught_up: true,
             heard: true,
         }],
         running: None,

@@ -6,19 +6,35 @@ use kvfleet_crds::{
     quantity::Quantity,
 };
 
-use crate::cluster::fetch::{Member, Observed};
+use crate::cluster::{
+    fetch::{Member, Observed},
+    heard::Heard,
+};
 
 const KIBI: u64 = 1 << 10;
 const MEBI: u64 = 1 << 20;
 
-/// The member that leads, and its term. Of two that claim it, the one of the newer term: the other has not heard of it yet.
+/// The member that leads, and its term: it says so, or its own answer is late and most of those that answer name it. Of two, the one of the
+/// newer term: the other has not heard of it yet.
 #[must_use]
 pub fn primary(observed: &Observed) -> Option<(&Member, u64)> {
-    let claims = observed.members.iter().filter_map(|member| {
-        let report = member.report.as_ref()?;
-        (report.role == Some(Role::Primary) && report.state == MemberState::Member).then_some((member, report.term))
+    let reports = || {
+        let reports = observed.members.iter().filter_map(|member| Some((member, member.report.as_ref()?)));
+        reports.filter(|(_, report)| report.state == MemberState::Member)
+    };
+    let claims = reports().filter_map(|(member, report)| (report.role == Some(Role::Primary)).then_some((member, report.term)));
+    let named = reports().filter_map(|(_, report)| {
+        let leader = report.leader.as_ref()?;
+        let votes =
+            reports().filter(|(_, other)| other.term == report.term && other.leader.as_ref().is_some_and(|named| named.id == leader.id));
+        // One that answers speaks for itself.
+        let member = observed
+            .members
+            .iter()
+            .find(|member| member.pod == leader.name && member.report.is_none())?;
+        (votes.count() * 2 > reports().count()).then_some((member, report.term))
     });
-    claims.max_by_key(|(_, term)| *term)
+    named.chain(claims).max_by_key(|(_, term)| *term)
 }
 
 /// The version that everyone who answers runs.
@@ -41,7 +57,12 @@ pub(super) fn members(observed: &Observed, old: Option<&ShardStatus>, storage_by
         .iter()
         .map(|member| {
             let before = old.and_then(|shard| shard.members.iter().find(|before| before.pod == member.pod));
-            let report = member.report.as_ref();
+            // Who was heard a moment ago, or could not be asked, is what it was, as far as its pod does not say otherwise.
+            let (report, kept) = match member.heard() {
+                Heard::Report(report) => (Some(report), None),
+                Heard::NotAsked(_) => (None, before),
+                Heard::Silent(_) => (None, before.filter(|_| member.lately)),
+            };
             let told = report.map(|report| report.id.to_string()).or_else(|| before?.id.clone());
             let (id, voter) = match (membership, before) {
                 (Some(membership), _) => {
@@ -57,10 +78,13 @@ pub(super) fn members(observed: &Observed, old: Option<&ShardStatus>, storage_by
             MemberStatus {
                 pod: member.pod.clone(),
                 id,
-                role: report.and_then(|report| report.role).map(role),
+                role: match report {
+                    Some(report) => report.role.map(role),
+                    None => kept.and_then(|kept| kept.role),
+                },
                 voter,
                 // Both: the Service sends requests only to a pod that Kubernetes, too, calls ready.
-                ready: report.is_some_and(|report| report.ready) && member.seen.as_ref().is_some_and(|pod| pod.ready),
+                ready: report.map_or_else(|| kept.is_some_and(|kept| kept.ready), |report| report.ready) && member.is_pod_ready(),
                 storage_used: match used_before {
                     Some(before) if !usage_due => Some(before),
                     before => used.or(before),

@@ -106,6 +106,24 @@ fn conditions_follow_from_what_was_found() {
             ["False ClusterUnavailable", "Unknown ClusterUnavailable", "True CredentialsWritten"],
         ),
         (
+            &Acceptance::Paused,
+            &Progress::NotPlaced,
+            &written,
+            ["False ClusterPaused", "Unknown ClusterPaused", "True CredentialsWritten"],
+        ),
+        (
+            &Acceptance::Refused("why".to_owned()),
+            &Progress::NotPlaced,
+            &written,
+            ["False ApplyFailed", "Unknown ApplyFailed", "True CredentialsWritten"],
+        ),
+        (
+            &yes,
+            &Progress::InForce,
+            &CredentialsState::Refused("why".to_owned()),
+            ["False ApplyFailed", "True Accepted", "False ApplyFailed"],
+        ),
+        (
             &rejected(Reason::CLUSTER_NOT_FOUND),
             &Progress::NotPlaced,
             &pending,

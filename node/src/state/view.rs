@@ -4,6 +4,7 @@
 //! before the next: a picture opened at any other time may show parts of a batch. It also keeps old rows from being freed, so it is
 //! held for one request, not longer. Absent by design: waiting for a quorum (`raft`), and access rules (`app`).
 
+mod expired;
 mod scan;
 mod waiters;
 
@@ -18,41 +19,15 @@ use kvfleet_api::{
 };
 use tokio::sync::watch;
 
+pub use expired::Expired;
 pub use scan::{Collect, Ended, ScanLimits, ScanRange};
 use waiters::Waiters;
 
 use super::{
-    Applied, Bound, Checkpoint, Digest, Record, Tenant, TenantId,
-    tables::{Tables, damaged, parse_ttl},
+    Applied, Checkpoint, Digest, Record, Tenant, TenantId,
+    tables::{Tables, damaged},
 };
 use crate::storage::{Direction, KeyRange, Keyspace, Reader, Rows, StoreError, keys};
-
-/// How many expired records are looked at for one tenant's usage: some 10 ms.
-const USAGE_ROWS: usize = 10_000;
-/// How many are searched for those of one tenant: some 100 ms.
-const SEARCHED_ROWS: usize = 100_000;
-/// Keys for one sweep together, about.
-const EXPIRED_BYTES: usize = 64 << 10;
-
-/// What a tenant uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// As others see it.
-    pub used: Used,
-    /// Whether some of its bytes are those of expired records.
-    pub expired: bool,
-    /// Whether every expired record was looked at; otherwise there may be fewer keys, and more expired records.
-    pub whole: bool,
-}
-
-/// Records of one tenant that wait for a sweep.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expired {
-    /// Their keys.
-    pub keys: Vec<String>,
-    /// Whether there are no others.
-    pub whole: bool,
-}
 
 /// The state at one moment.
 pub struct View {
@@ -220,66 +195,6 @@ impl View {
         self.tables.usage.get(tenant).used()
     }
 
-    /// What the tenant uses, and what of it is expired.
-    ///
-    /// From memory, unless expired records are left uncounted: then up to 10,000 of them, of all tenants, are read, and it blocks on
-    /// the store.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn usage(&self, tenant: TenantId, now_ms: u64) -> Result<Usage, StoreError> {
-        let counted = self.tables.usage.get(tenant);
-        let mut usage = Usage {
-            used: counted.used(),
-            expired: counted.expired > 0,
-            whole: true,
-        };
-        if self.tables.next_expiry_ms > now_ms {
-            return Ok(usage);
-        }
-        let rows = self
-            .reader
-            .range(Keyspace::Ttl, self.tables.uncounted(now_ms), Direction::Ascending);
-        for (looked, row) in rows.enumerate() {
-            if looked == USAGE_ROWS {
-                usage.whole = false;
-                break;
-            }
-            if parse_ttl(&row?.0)?.1 == tenant {
-                usage.used.keys = usage.used.keys.saturating_sub(1);
-                usage.expired = true;
-            }
-        }
-        Ok(usage)
-    }
-
-    /// Keys of a tenant's records that are expired and not swept, earliest first: as many as one `SweepTenant` takes. Looks at up to
-    /// 100,000 expired records of all tenants, which lie mixed. Blocks.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn expired_of(&self, tenant: TenantId, now_ms: u64) -> Result<Expired, StoreError> {
-        let mut expired = Expired {
-            keys: Vec::new(),
-            whole: true,
-        };
-        let mut bytes = 0;
-        let waiting = keys::ttl_until(self.tables.ttl_cursor.clone(), self.moment(now_ms));
-        for (looked, row) in self.reader.range(Keyspace::Ttl, waiting, Direction::Ascending).enumerate() {
-            if looked == SEARCHED_ROWS || expired.keys.len() >= Bound::STEP.rows as usize || bytes >= EXPIRED_BYTES {
-                expired.whole = false;
-                break;
-            }
-            let (row, _) = row?;
-            let (_, owner, key) = parse_ttl(&row)?;
-            if owner == tenant {
-                bytes += key.len();
-                expired.keys.push(key.to_owned());
-            }
-        }
-        Ok(expired)
-    }
-
     /// Before this moment, Unix milliseconds, no sweep is due. One that has passed means that one may be due, and [`View::sweep_due`] looks.
     /// From memory.
     pub fn next_expiry_ms(&self) -> u64 {
@@ -288,22 +203,6 @@ impl View {
         } else {
             self.tables.next_expiry_ms
         }
-    }
-
-    /// When a sweep is due, Unix milliseconds: a moment that has passed means now; none when nothing expires until `until_ms`. What expires
-    /// up to `looked_ms` is left out, if it is not counted. Blocks.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn sweep_due(&self, looked_ms: u64, until_ms: u64) -> Result<Option<u64>, StoreError> {
-        if self.tables.expired > 0 || self.tables.counting() {
-            return Ok(Some(self.tables.clock_ms));
-        }
-        let from = self.tables.ttl_counted.clone().max(keys::ttl_end(looked_ms));
-        let mut rows = self
-            .reader
-            .range(Keyspace::Ttl, keys::ttl_until(from, until_ms), Direction::Ascending);
-        rows.next().map(|row| Ok(parse_ttl(&row?.0)?.0)).transpose()
     }
 
     /// Whether rows of deleted tenants wait for `Reap`.

@@ -112,7 +112,10 @@ impl App {
             };
             // What was refused was refused by the newest state, so the search must see it.
             let point = self.group.read_barrier(deadline).await.map_err(failure::read)?;
-            blocking(&self.lanes.points, tenant, deadline, move || point.view.expired_of(tenant, point.now_ms)).await?
+            blocking(&self.lanes.points, tenant, deadline, move || {
+                point.view.expired_of(tenant, point.now_ms)
+            })
+            .await?
         };
         if keys.is_empty() {
             return Ok(if whole { Swept::NoneLeft } else { Swept::NotFound });

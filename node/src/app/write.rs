@@ -234,7 +234,14 @@ enum Quota {
 }
 
 /// What the state machine would say of the quotas in this view.
-async fn quota_allows(lanes: &Lanes, view: Arc<View>, now_ms: u64, tenant: &Tenant, put: &Put, deadline: Instant) -> Result<Quota, Failure> {
+async fn quota_allows(
+    lanes: &Lanes,
+    view: Arc<View>,
+    now_ms: u64,
+    tenant: &Tenant,
+    put: &Put,
+    deadline: Instant,
+) -> Result<Quota, Failure> {
     let Some(tenant) = view.tenant(&tenant.name).filter(|now| now.id == tenant.id) else {
         return Ok(Quota::Allows);
     };

@@ -161,7 +161,7 @@ pub trait Store: Send + 'static {
     fn persist(&mut self) -> Result<(), StoreError>;
 
     /// Its owner counts its calls here. A store whose writes may wait for its own threads, with their rows on disk, says so with
-    /// [`Calls::until`].
+    /// `Calls::until`.
     fn counted_by(&mut self, _calls: &Arc<Calls>) {}
 
     /// Lets go of the files and opens them again: after a full disk an engine may take nothing more until then. Readers that were handed

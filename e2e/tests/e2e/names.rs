@@ -10,7 +10,7 @@ use kvfleet_e2e::{
     wait,
 };
 
-/// x is deleted and its data kept; y wants its name; x is made again a second later: it takes its data up, and y is told.
+/// x is deleted and its data kept; another wants its name; x is made again a second later: it takes its data up, and the other is told.
 #[test]
 fn a_tenant_that_is_made_again_takes_its_data_up_before_another_that_waits() -> Result<()> {
     let namespace = Namespace::new("names")?;
@@ -25,14 +25,14 @@ fn a_tenant_that_is_made_again_takes_its_data_up_before_another_that_waits() -> 
     assert_eq!(probe.key(&x, "PUT", "kept", &["--body", "x"])?.status, 201);
 
     namespace.kubectl(&["delete", "tenant", "x", "--timeout=30s"])?;
-    namespace.apply(&manifest::tenant("y", "names", "  tenantName: x"))?;
-    wait::until("y is told", Duration::from_secs(20), || {
-        Ok((namespace.reason("tenant/y", "Accepted")?.as_deref() == Some("TenantNameTaken")).then_some(()))
+    namespace.apply(&manifest::tenant("other", "names", "  tenantName: x"))?;
+    wait::until("the other is told", Duration::from_secs(20), || {
+        Ok((namespace.reason("tenant/other", "Accepted")?.as_deref() == Some("TenantNameTaken")).then_some(()))
     })?;
     namespace.apply(&manifest::tenant("x", "names", ""))?;
     namespace.ready("tenant/x")?;
     let x = Credentials::of(&namespace, "x")?;
     assert_eq!(probe.key(&x, "GET", "kept", &[])?.body, "x");
-    assert_eq!(namespace.reason("tenant/y", "Accepted")?.as_deref(), Some("TenantNameTaken"));
+    assert_eq!(namespace.reason("tenant/other", "Accepted")?.as_deref(), Some("TenantNameTaken"));
     Ok(())
 }

@@ -88,9 +88,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 /// `deadline-exceeded` when there is none in time.
 pub(super) async fn place(lane: &Arc<Shares>, tenant: TenantId, deadline: Instant) -> Result<Share, Failure> {
     let place = lane.take(tenant, 1, deadline).await;
-    place.map_err(|_| {
-        late("the tenant's other reads kept the disk busy until the deadline; make fewer at a time, or wait longer (KV-Timeout)")
-    })
+    place.map_err(|_| late("other reads kept the disk busy until the deadline; make fewer at a time, or wait longer (KV-Timeout)"))
 }
 
 /// Looks at rows, and no longer than somebody waits: the look gives nothing when it finds that it is not wanted.

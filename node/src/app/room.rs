@@ -20,7 +20,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{App, blocking::blocking, failure};
+use super::{
+    App,
+    blocking::{look, place},
+    failure,
+};
 use crate::{
     problem::Failure,
     state::{Bound, Command, Expired, Response, TenantId},
@@ -107,15 +111,14 @@ impl App {
 
     async fn sweep_some_of(&self, tenant: TenantId, deadline: Instant) -> Result<Swept, Failure> {
         let Expired { keys, whole } = {
+            // What was refused was refused by the newest state, so the search must see it.
+            let point = self.group.read_barrier(deadline).await.map_err(failure::read)?;
+            let place = place(&self.lanes.points, tenant, deadline).await?;
+            // Last, because all tenants share it: a tenant that waits for a place of its own holds up no other.
             let Ok(Ok(_search)) = timeout_at(deadline, self.room.searches.acquire()).await else {
                 return Err(failure::not_swept());
             };
-            // What was refused was refused by the newest state, so the search must see it.
-            let point = self.group.read_barrier(deadline).await.map_err(failure::read)?;
-            blocking(&self.lanes.points, tenant, deadline, move || {
-                point.view.expired_of(tenant, point.now_ms)
-            })
-            .await?
+            look(place, deadline, move |_| point.view.expired_of(tenant, point.now_ms).map(Some)).await?
         };
         if keys.is_empty() {
             return Ok(if whole { Swept::NoneLeft } else { Swept::NotFound });

@@ -207,7 +207,8 @@ impl App {
         if let Ok(Quota::Allows) = quota_allows(&self.lanes, latest, now_ms, tenant, put, deadline).await {
             return Ok(());
         }
-        let point = self.group.read_barrier(deadline).await.map_err(failure::read)?;
+        let barrier = self.group.read_barrier(deadline).await;
+        let point = barrier.map_err(|error| failure::untouched(failure::read(error)))?;
         match quota_allows(&self.lanes, point.view, point.now_ms, tenant, put, deadline).await? {
             Quota::Allows => Ok(()),
             // Before the value is logged: the state machine would refuse it now.
@@ -264,7 +265,7 @@ async fn quota_allows(
             Ok(Quota::Allows)
         })
     });
-    look.await?
+    look.await.map_err(failure::untouched)?
 }
 
 fn written(response: Response) -> Result<Written, Failure> {

@@ -347,8 +347,16 @@ async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memo
     Ok(if settled { CALM } else { URGENT })
 }
 
-/// Validate, build, apply. What stops one of them stops those after it, and nothing else.
+/// What is to stay is let go of first, whatever else is wrong; then the spec is carried out.
 async fn carry_out(context: &Context, observed: &Observed, memory: &mut Memory) -> Outcome {
+    let bound = formation::let_go(context, observed).await.err();
+    let mut outcome = carry_out_spec(context, observed, memory).await;
+    outcome.trouble = outcome.trouble.or(bound);
+    outcome
+}
+
+/// Validate, build, apply. What stops one of them stops those after it, and nothing else.
+async fn carry_out_spec(context: &Context, observed: &Observed, memory: &mut Memory) -> Outcome {
     let mut outcome = Outcome::default();
     let validated = match validate(observed, &context.config) {
         Ok(validated) => validated,
@@ -391,8 +399,7 @@ async fn converge(
     objects: build::Objects,
     step: &Step,
 ) -> Result<(), Error> {
-    formation::let_go(context, validated, &observed.claims).await?;
-    let origin = match observed.has_set {
+    let origin = match has_members(observed) {
         true => Origin::Running,
         false => Origin::New,
     };
@@ -412,10 +419,17 @@ async fn compare(
     memory: &mut Memory,
     objects: &build::Objects,
 ) -> Result<Vec<String>, Error> {
-    if observed.has_set {
+    if has_members(observed) {
         ensure_secrets(context, validated, observed, memory, Origin::Running).await?;
     }
     apply::differing(context, objects).await
+}
+
+/// Whether members run with the Secrets: pods outlive a StatefulSet that is deleted without them. Those that are there before this KvCluster
+/// has formed or found its group, without a set, are on their way out with an earlier one.
+fn has_members(observed: &Observed) -> bool {
+    let is_begun = shard(&observed.status).is_some_and(|shard| shard.formation != Formation::Pending);
+    observed.has_set || (is_begun && observed.members.iter().any(|member| member.seen.is_some()))
 }
 
 /// At once where something says that they are not good: no way to the members, a certificate that cannot be used, volumes that they do not

@@ -28,6 +28,9 @@ const RECHECK: Duration = Duration::from_secs(10);
 /// The same after it could not be read or used: that many reconciliations and Tenants wait for it costs one request a second.
 const RECHECK_FAILED: Duration = Duration::from_secs(1);
 
+/// How long a pass waits for an event to be written. An event is news; the pass is what keeps the cluster.
+const EVENT: Duration = Duration::from_secs(2);
+
 /// A member's pod, its admin port, and whether the pod is ready.
 pub type MemberPort = (String, SocketAddr, bool);
 
@@ -112,8 +115,10 @@ impl Context {
             action: action.to_owned(),
             note,
         };
-        if let Err(error) = self.recorder.publish(happened).await {
-            tracing::warn!(reason, error = %crate::error::chain(&error), "an event could not be written");
+        match tokio::time::timeout(EVENT, self.recorder.publish(happened)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(reason, error = %crate::error::chain(&error), "an event could not be written"),
+            Err(_) => tracing::warn!(reason, timeout = ?EVENT, "an event could not be written in time"),
         }
     }
 

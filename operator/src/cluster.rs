@@ -9,7 +9,7 @@ mod build;
 mod claims;
 mod fetch;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod formation;
 mod heard;
 mod membership;
@@ -50,7 +50,7 @@ use kvfleet_crds::{
 };
 
 use self::{
-    fetch::{Observed, fetch},
+    fetch::{ClaimsRead, Observed, fetch},
     formation::shard,
     obstacles::Watched,
     plan::{Step, plan},
@@ -84,6 +84,8 @@ pub struct Memory {
     usage_written: Option<Instant>,
     /// When the Secrets were found good, and the volumes that they belonged to.
     secrets: Option<(Instant, Vec<String>)>,
+    /// The claims of pods to come, as they were read last.
+    claims: Option<ClaimsRead>,
     /// When each pod's process was last heard, and the pod's uid: no more entries than a cluster has places.
     heard: HashMap<String, (Option<String>, Instant)>,
     /// Since when every pass has met trouble.
@@ -251,7 +253,8 @@ async fn look(cluster: &Arc<KvCluster>, clusters: &Clusters, key: &(String, Stri
             Ok(Some(again))
         }
         Err(source) => {
-            let again = source.retry_after(memory.failures);
+            let is_formed = shard(&memory.status(cluster)).is_some_and(|shard| shard.formation == Formation::Formed);
+            let again = again(source.retry_after(memory.failures), is_formed);
             memory.failures = memory.failures.saturating_add(1);
             let (namespace, name) = key;
             match source.kind() {
@@ -264,6 +267,11 @@ async fn look(cluster: &Arc<KvCluster>, clusters: &Clusters, key: &(String, Stri
     };
     clusters.put(key.clone(), memory);
     result
+}
+
+/// Status and the label follow the members of a group that runs, however long the API server refuses something else.
+fn again(retry_after: Duration, is_formed: bool) -> Duration {
+    if is_formed { retry_after.min(CALM) } else { retry_after }
 }
 
 impl Clusters {
@@ -291,7 +299,7 @@ impl Clusters {
 
 /// The five steps. The answer says when to look again.
 async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memory) -> Result<Duration, Error> {
-    let mut observed = fetch(context, Arc::clone(cluster), memory.status(cluster)).await;
+    let mut observed = fetch(context, Arc::clone(cluster), memory.status(cluster), &mut memory.claims).await;
     memory.note_heard(&mut observed);
     let mut outcome = match observed.unread.take() {
         Some(error) => Outcome {
@@ -500,5 +508,35 @@ async fn tell(context: &Context, cluster: &KvCluster, before: &KvClusterStatus, 
         context
             .event(cluster, kind, &condition.reason, "Report", condition.message.clone())
             .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_runs_is_followed_whatever_trouble_lasts() {
+        let refused = || Error::kubernetes("apply")(kube::Error::Service("no way".into()));
+        let (first, later) = (refused().retry_after(0), refused().retry_after(9));
+        assert!(later > CALM);
+        for (waited, is_formed, expected) in [(first, true, first), (later, true, CALM), (later, false, later)] {
+            assert_eq!(again(waited, is_formed), expected);
+        }
+    }
+
+    /// A Secret that members run with is not made a second time.
+    #[test]
+    fn pods_without_a_set_are_members_unless_they_are_of_an_earlier_kvcluster() {
+        let mut observed = fixtures::observed("{storage: {size: 1Gi}}");
+        assert!(!has_members(&observed));
+        observed.members[1].seen = Some(fixtures::pod("h"));
+        assert!(!has_members(&observed));
+        observed.status.shards = vec![kvfleet_crds::cluster::ShardStatus::of(validate::SHARD, Formation::Formed)];
+        assert!(has_members(&observed));
+        observed.members[1].seen = None;
+        assert!(!has_members(&observed));
+        observed.has_set = true;
+        assert!(has_members(&observed));
     }
 }

@@ -246,3 +246,50 @@ pub fn is_ready(pod: &Pod) -> bool {
         .flat_map(|status| status.conditions.iter().flatten())
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use futures::future::{Pending, join};
+    use kube::client::Body;
+    use kvfleet_crds::KvCluster;
+
+    use super::*;
+
+    /// An API server that never answers.
+    struct Hangs;
+
+    impl tower::Service<hyper::Request<Body>> for Hangs {
+        type Response = hyper::Response<Body>;
+        type Error = std::io::Error;
+        type Future = Pending<Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: hyper::Request<Body>) -> Self::Future {
+            futures::future::pending()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_cannot_be_written_ends_no_pass_and_delays_no_other_event() {
+        let client = Client::new(Hangs, "default");
+        let (caches, _filling, _feeds) = Caches::new(&client, Vec::new());
+        let config = crate::cluster::fixtures::config();
+        let context = Context::new(client, config, LeaseGuard::default(), caches, Watchdog::default());
+        let cluster = KvCluster::new(
+            "prod",
+            serde_json::from_value(serde_json::json!({ "storage": { "size": "1Gi" } })).unwrap(),
+        );
+        let event = |note: &str| context.event(&cluster, EventType::Normal, "PrimaryChanged", "Follow", note.to_owned());
+        let begun = Instant::now();
+        // Both are given up at the same time: the second one has not waited for the first.
+        tokio::time::timeout(EVENT * 2, join(event("a leads"), event("b leads")))
+            .await
+            .unwrap();
+        assert!(begun.elapsed() >= EVENT);
+    }
+}

@@ -240,6 +240,28 @@ async fn volumes_that_are_to_stay_are_let_go_whatever_else_is_wrong() -> Result<
     place.is_let_go(&id, ConditionType::PROGRESSING, "Paused").await
 }
 
+/// Two volumes of three are the group's majority: the third one, another owner's, keeps no pod from coming but its own.
+#[tokio::test]
+async fn a_set_that_was_deleted_is_made_again_with_the_pods_of_the_data() -> Result<()> {
+    let place = Place::new().await?;
+    let operator = place.start("one");
+    let id = place.apply_cluster().await?.uid().unwrap();
+    place.until_reason(ConditionType::PROGRESSING, "Forming").await?;
+    operator.stop().await?;
+    place.formed(&id, None).await?;
+    for ordinal in 0..2 {
+        let mut claim = claim(&format!("data-prod-s0-{ordinal}"), Some(&id));
+        claim["metadata"]["annotations"] = json!({ "kvfleet.dev/formed": "true" });
+        place.create_claim(claim).await?;
+    }
+    place.create_claim(claim("data-prod-s0-2", None)).await?;
+    place.api::<StatefulSet>().delete("prod-s0", &DeleteParams::default()).await?;
+    let operator = place.start("one");
+    place.until_set("the pods of the data", |set| replicas(set) == Some(2)).await?;
+    place.until_reason(ConditionType::DEGRADED, "ForeignVolumes").await?;
+    operator.stop().await
+}
+
 #[tokio::test]
 async fn an_image_that_never_came_up_goes_with_the_chart_that_named_it() -> Result<()> {
     let place = Place::new().await?;

@@ -9,7 +9,7 @@ mod build;
 mod claims;
 mod fetch;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod formation;
 mod heard;
 mod membership;
@@ -50,7 +50,7 @@ use kvfleet_crds::{
 };
 
 use self::{
-    fetch::{Observed, fetch},
+    fetch::{ClaimsRead, Observed, fetch},
     formation::shard,
     obstacles::Watched,
     plan::{Step, plan},
@@ -84,6 +84,8 @@ pub struct Memory {
     usage_written: Option<Instant>,
     /// When the Secrets were found good, and the volumes that they belonged to.
     secrets: Option<(Instant, Vec<String>)>,
+    /// The claims of pods to come, as they were read last.
+    claims: Option<ClaimsRead>,
     /// When each pod's process was last heard, and the pod's uid: no more entries than a cluster has places.
     heard: HashMap<String, (Option<String>, Instant)>,
     /// Since when every pass has met trouble.
@@ -251,7 +253,8 @@ async fn look(cluster: &Arc<KvCluster>, clusters: &Clusters, key: &(String, Stri
             Ok(Some(again))
         }
         Err(source) => {
-            let again = source.retry_after(memory.failures);
+            let is_formed = shard(&memory.status(cluster)).is_some_and(|shard| shard.formation == Formation::Formed);
+            let again = again(source.retry_after(memory.failures), is_formed);
             memory.failures = memory.failures.saturating_add(1);
             let (namespace, name) = key;
             match source.kind() {
@@ -264,6 +267,11 @@ async fn look(cluster: &Arc<KvCluster>, clusters: &Clusters, key: &(String, Stri
     };
     clusters.put(key.clone(), memory);
     result
+}
+
+/// Status and the label follow the members of a group that runs, however long the API server refuses something else.
+fn again(retry_after: Duration, is_formed: bool) -> Duration {
+    if is_formed { retry_after.min(CALM) } else { retry_after }
 }
 
 impl Clusters {
@@ -291,7 +299,7 @@ impl Clusters {
 
 /// The five steps. The answer says when to look again.
 async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memory) -> Result<Duration, Error> {
-    let mut observed = fetch(context, Arc::clone(cluster), memory.status(cluster)).await;
+    let mut observed = fetch(context, Arc::clone(cluster), memory.status(cluster), &mut memory.claims).await;
     memory.note_heard(&mut observed);
     let mut outcome = match observed.unread.take() {
         Some(error) => Outcome {
@@ -347,8 +355,16 @@ async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memo
     Ok(if settled { CALM } else { URGENT })
 }
 
-/// Validate, build, apply. What stops one of them stops those after it, and nothing else.
+/// What is to stay is let go of first, whatever else is wrong; then the spec is carried out.
 async fn carry_out(context: &Context, observed: &Observed, memory: &mut Memory) -> Outcome {
+    let bound = formation::let_go(context, observed).await.err();
+    let mut outcome = carry_out_spec(context, observed, memory).await;
+    outcome.trouble = outcome.trouble.or(bound);
+    outcome
+}
+
+/// Validate, build, apply. What stops one of them stops those after it, and nothing else.
+async fn carry_out_spec(context: &Context, observed: &Observed, memory: &mut Memory) -> Outcome {
     let mut outcome = Outcome::default();
     let validated = match validate(observed, &context.config) {
         Ok(validated) => validated,
@@ -391,8 +407,7 @@ async fn converge(
     objects: build::Objects,
     step: &Step,
 ) -> Result<(), Error> {
-    formation::let_go(context, validated, &observed.claims).await?;
-    let origin = match observed.has_set {
+    let origin = match has_members(observed) {
         true => Origin::Running,
         false => Origin::New,
     };
@@ -412,10 +427,17 @@ async fn compare(
     memory: &mut Memory,
     objects: &build::Objects,
 ) -> Result<Vec<String>, Error> {
-    if observed.has_set {
+    if has_members(observed) {
         ensure_secrets(context, validated, observed, memory, Origin::Running).await?;
     }
     apply::differing(context, objects).await
+}
+
+/// Whether members run with the Secrets: pods outlive a StatefulSet that is deleted without them. Those that are there before this KvCluster
+/// has formed or found its group, without a set, are on their way out with an earlier one.
+fn has_members(observed: &Observed) -> bool {
+    let is_begun = shard(&observed.status).is_some_and(|shard| shard.formation != Formation::Pending);
+    observed.has_set || (is_begun && observed.members.iter().any(|member| member.seen.is_some()))
 }
 
 /// At once where something says that they are not good: no way to the members, a certificate that cannot be used, volumes that they do not
@@ -486,5 +508,35 @@ async fn tell(context: &Context, cluster: &KvCluster, before: &KvClusterStatus, 
         context
             .event(cluster, kind, &condition.reason, "Report", condition.message.clone())
             .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_runs_is_followed_whatever_trouble_lasts() {
+        let refused = || Error::kubernetes("apply")(kube::Error::Service("no way".into()));
+        let (first, later) = (refused().retry_after(0), refused().retry_after(9));
+        assert!(later > CALM);
+        for (waited, is_formed, expected) in [(first, true, first), (later, true, CALM), (later, false, later)] {
+            assert_eq!(again(waited, is_formed), expected);
+        }
+    }
+
+    /// A Secret that members run with is not made a second time.
+    #[test]
+    fn pods_without_a_set_are_members_unless_they_are_of_an_earlier_kvcluster() {
+        let mut observed = fixtures::observed("{storage: {size: 1Gi}}");
+        assert!(!has_members(&observed));
+        observed.members[1].seen = Some(fixtures::pod("h"));
+        assert!(!has_members(&observed));
+        observed.status.shards = vec![kvfleet_crds::cluster::ShardStatus::of(validate::SHARD, Formation::Formed)];
+        assert!(has_members(&observed));
+        observed.members[1].seen = None;
+        assert!(!has_members(&observed));
+        observed.has_set = true;
+        assert!(has_members(&observed));
     }
 }

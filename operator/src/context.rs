@@ -28,6 +28,9 @@ const RECHECK: Duration = Duration::from_secs(10);
 /// The same after it could not be read or used: that many reconciliations and Tenants wait for it costs one request a second.
 const RECHECK_FAILED: Duration = Duration::from_secs(1);
 
+/// How long a pass waits for an event to be written. An event is news; the pass is what keeps the cluster.
+const EVENT: Duration = Duration::from_secs(2);
+
 /// A member's pod, its admin port, and whether the pod is ready.
 pub type MemberPort = (String, SocketAddr, bool);
 
@@ -112,8 +115,10 @@ impl Context {
             action: action.to_owned(),
             note,
         };
-        if let Err(error) = self.recorder.publish(happened).await {
-            tracing::warn!(reason, error = %crate::error::chain(&error), "an event could not be written");
+        match tokio::time::timeout(EVENT, self.recorder.publish(happened)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(reason, error = %crate::error::chain(&error), "an event could not be written"),
+            Err(_) => tracing::warn!(reason, timeout = ?EVENT, "an event could not be written in time"),
         }
     }
 
@@ -240,4 +245,46 @@ pub fn is_ready(pod: &Pod) -> bool {
         .iter()
         .flat_map(|status| status.conditions.iter().flatten())
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use futures::future::Pending;
+    use kube::client::Body;
+    use kvfleet_crds::KvCluster;
+
+    use super::*;
+
+    /// An API server that never answers.
+    struct Hangs;
+
+    impl tower::Service<hyper::Request<Body>> for Hangs {
+        type Response = hyper::Response<Body>;
+        type Error = std::io::Error;
+        type Future = Pending<Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: hyper::Request<Body>) -> Self::Future {
+            futures::future::pending()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_never_written_holds_up_no_pass_for_long() {
+        let client = Client::new(Hangs, "default");
+        let (caches, _filling, _feeds) = Caches::new(&client, Vec::new());
+        let config = crate::cluster::fixtures::config();
+        let context = Context::new(client, config, LeaseGuard::default(), caches, Watchdog::default());
+        let cluster = KvCluster::new(
+            "prod",
+            serde_json::from_value(serde_json::json!({ "storage": { "size": "1Gi" } })).unwrap(),
+        );
+        let event = context.event(&cluster, EventType::Normal, "PrimaryChanged", "Follow", "a leads".to_owned());
+        tokio::time::timeout(EVENT * 2, event).await.unwrap();
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,7 +25,6 @@ use kube::{
 };
 use kvfleet_crds::names::MANAGER;
 use serde_json::json;
-use tokio::sync::Mutex;
 
 /// How long the same words count as one series.
 const SERIES: Duration = Duration::from_secs(360);
@@ -54,7 +54,7 @@ pub struct Happened {
 pub struct Recorder {
     client: Client,
     instance: String,
-    /// Held while an event is written, so that the same words said twice at once are one series. A write that hangs delays events alone.
+    /// Never held while an event is written: the same words said twice at once are two events, and no write delays another one.
     series: Mutex<HashMap<Words, Series>>,
 }
 
@@ -97,18 +97,17 @@ impl Recorder {
         truncate(&mut happened.note, LONGEST_NOTE);
         let words = Words::of(&happened);
         let api: Api<Event> = Api::namespaced(self.client.clone(), happened.regarding.namespace.as_deref().unwrap_or("default"));
-        let mut series = self.series.lock().await;
-        if let Some(known) = series.get_mut(&words).filter(|known| known.last.elapsed() < SERIES) {
-            let count = known.count.saturating_add(1);
+        let known = self.lock().get(&words).filter(|known| known.last.elapsed() < SERIES).cloned();
+        if let Some(mut known) = known {
+            known.count = known.count.saturating_add(1);
             let last = EventSeries {
-                count,
+                count: known.count,
                 last_observed_time: MicroTime(Timestamp::now()),
             };
             let change = Patch::Merge(json!({ "series": last }));
             match api.patch(&known.event, &PatchParams::default(), &change).await {
                 Ok(_) => {
-                    known.count = count;
-                    known.last = Instant::now();
+                    self.note(words, known);
                     return Ok(());
                 }
                 // Events live an hour at most, and anyone may delete them: it is told again from the beginning.
@@ -122,9 +121,19 @@ impl Recorder {
             count: 1,
             last: Instant::now(),
         };
-        series.insert(words, begun);
-        forget(&mut series);
+        self.note(words, begun);
         Ok(())
+    }
+
+    fn note(&self, words: Words, told: Series) {
+        let mut series = self.lock();
+        let last = Instant::now();
+        series.insert(words, Series { last, ..told });
+        forget(&mut series);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Words, Series>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -327,6 +327,38 @@ async fn keys_that_do_not_fit_are_put_right_and_a_foreign_signing_key_is_told() 
     place.end().await
 }
 
+/// A Secret that three claims own as well as the KvCluster of this uid.
+fn owned(uid: String) -> impl Fn(Option<&Secret>) -> bool + Send + Sync {
+    move |secret: Option<&Secret>| {
+        let owners = secret.map(|secret| secret.owner_references().to_vec()).unwrap_or_default();
+        let claims = owners
+            .iter()
+            .filter(|owner| owner.kind == "PersistentVolumeClaim" && owner.controller.is_none());
+        claims.count() == 3 && owners.iter().any(|owner| owner.uid == uid && owner.controller == Some(true)) && owners.len() == 4
+    }
+}
+
+/// The next step of a person may be to delete the KvCluster: the key that signs must not go with it because the authority is spoilt.
+#[tokio::test]
+async fn a_spoilt_authority_is_told_after_both_keys_are_bound_to_the_volumes() -> Result<()> {
+    let place = Place::new().await?;
+    let cluster = place.cluster().await?;
+    let id = cluster.uid().unwrap();
+    let spoilt = json!({ "stringData": { "tls.key": "x" } });
+    place.edit::<Secret>("prod-ca", spoilt).await?;
+    for ordinal in 0..3 {
+        place.claim(ordinal, &id).await?;
+    }
+    place
+        .until_said::<KvCluster>("prod", ConditionType::DEGRADED, "SecretLost", "prod-ca")
+        .await?;
+    for name in ["prod-jwt", "prod-ca"] {
+        place.until(name, "owned by the claims", owned(id.clone())).await?;
+    }
+    ensure!(place.secret("prod-ca", "tls.key").await? == "x", "what is spoilt is left as it is");
+    place.end().await
+}
+
 /// C5
 #[tokio::test]
 async fn the_signing_key_and_the_authority_live_as_long_as_the_volumes() -> Result<()> {
@@ -336,15 +368,6 @@ async fn the_signing_key_and_the_authority_live_as_long_as_the_volumes() -> Resu
     for ordinal in 0..3 {
         place.claim(ordinal, &id).await?;
     }
-    let owned = |uid: String| {
-        move |secret: Option<&Secret>| {
-            let owners = secret.map(|secret| secret.owner_references().to_vec()).unwrap_or_default();
-            let claims = owners
-                .iter()
-                .filter(|owner| owner.kind == "PersistentVolumeClaim" && owner.controller.is_none());
-            claims.count() == 3 && owners.iter().any(|owner| owner.uid == uid && owner.controller == Some(true)) && owners.len() == 4
-        }
-    };
     let kept = ["prod-jwt", "prod-ca"];
     for name in kept {
         place.until(name, "owned by the claims", owned(id.clone())).await?;

@@ -3,7 +3,11 @@
 //! In: a KvCluster. Out: [`Observed`]: its claims, its pods, and what each member says of itself. Absent: any judgement. A member that does
 //! not answer is an observation, not an error.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -32,6 +36,9 @@ use crate::{
 
 /// No cluster has more pods than this, whatever it was scaled from.
 pub const MOST_PODS: u32 = 7;
+
+/// How long the claims of pods that are being made are taken from memory.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// A volume claim's metadata.
 pub type Claim = Arc<PartialObjectMeta<PersistentVolumeClaim>>;
@@ -117,8 +124,22 @@ pub struct SeenPod {
     pub config_maps: Vec<String>,
 }
 
+/// The claims of pods to come, as the API server told them last: at most seven.
+pub struct ClaimsRead {
+    at: Instant,
+    ordinals: Range<u32>,
+    claims: Vec<Claim>,
+}
+
+impl ClaimsRead {
+    fn answers(&self, ordinals: &Range<u32>, now: Instant) -> bool {
+        let covers = self.ordinals.start <= ordinals.start && ordinals.end <= self.ordinals.end;
+        covers && now.saturating_duration_since(self.at) < FRESH
+    }
+}
+
 /// Reads. What cannot be read is a finding too.
-pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvClusterStatus) -> Observed {
+pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvClusterStatus, last: &mut Option<ClaimsRead>) -> Observed {
     let namespace = cluster.namespace().unwrap_or_default();
     let names = ClusterNames::new(cluster.name_any());
     let replicas = validate::replicas(&cluster);
@@ -153,7 +174,7 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
             (founders, founders)
         }
         Formation::Formed => {
-            let size = set_size.unwrap_or(there);
+            let size = set_size.unwrap_or_else(|| size_without_set(there, &names, status.cluster_id.as_deref(), &claims));
             (size, replicas.max(size).max(there))
         }
     };
@@ -195,16 +216,54 @@ pub async fn fetch(context: &Context, cluster: Arc<KvCluster>, status: KvCluster
     // reads tell. Once the pods are there, none.
     let grown = membership::size(&observed);
     let made = set_size.unwrap_or(0).min(there);
-    match claims_between(context, &namespace, &names, made..grown.max(replicas)).await {
+    let to_come = made..grown.max(replicas);
+    let is_told = set_size.is_some_and(|size| size >= to_come.end);
+    read_claims(context, &namespace, &names, to_come, is_told, &mut observed, last).await;
+    observed
+}
+
+/// The claims of pods to come. A set that is about to grow mounts what this finds, so it is read then; one that was told to make these pods
+/// before may take minutes for it, and a look every 200 ms finds the last answer as long as it is fresh.
+async fn read_claims(
+    context: &Context,
+    namespace: &str,
+    names: &ClusterNames,
+    ordinals: Range<u32>,
+    is_told: bool,
+    observed: &mut Observed,
+    last: &mut Option<ClaimsRead>,
+) {
+    let known = last.take().filter(|read| is_told && read.answers(&ordinals, Instant::now()));
+    if ordinals.is_empty() {
+        return;
+    }
+    if let Some(known) = known {
+        // What is in the cache is newer.
+        let is_new = |claim: &&Claim| !observed.claims.iter().any(|cached| cached.name_any() == claim.name_any());
+        let claims: Vec<Claim> = known.claims.iter().filter(is_new).cloned().collect();
+        observed.claims.extend(claims);
+        *last = Some(known);
+        return;
+    }
+    match claims_between(context, namespace, names, ordinals.clone()).await {
         Ok(claims) => {
-            for claim in claims {
-                observed.claims.retain(|known| known.name_any() != claim.name_any());
-                observed.claims.push(claim);
-            }
+            observed
+                .claims
+                .retain(|known| !claims.iter().any(|claim| claim.name_any() == known.name_any()));
+            observed.claims.extend(claims.iter().cloned());
+            *last = Some(ClaimsRead {
+                at: Instant::now(),
+                ordinals,
+                claims,
+            });
         }
         Err(error) => observed.unread = Some(error),
     }
-    observed
+}
+
+/// How many pods a group that runs has to have whose StatefulSet is gone: those that are there, and all that its data may need for a majority.
+fn size_without_set(there: u32, names: &ClusterNames, id: Option<&str>, claims: &[Claim]) -> u32 {
+    there.max(claims::places(names, id, claims))
 }
 
 /// How many pods an annotation tells. Whoever may edit the StatefulSet may write any number, and each costs a place and a question.
@@ -260,6 +319,32 @@ fn see(pod: &Pod, address: Option<std::net::SocketAddr>) -> SeenPod {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::fixtures::claim;
+
+    /// Otherwise the set would be made again with no pod at all where one claim is another owner's.
+    #[test]
+    fn a_group_whose_set_is_gone_keeps_the_places_of_its_data() {
+        let names = ClusterNames::new("prod");
+        let own = |ordinal, cluster| claim(&names.claim(validate::SHARD, ordinal), Some(cluster), true);
+        let claims = [own(0, "one"), own(1, "one"), own(2, "two")];
+        for (there, claims, expected) in [(0, &claims[..], 2), (3, &claims[..], 3), (1, &[], 1)] {
+            assert_eq!(size_without_set(there, &names, Some("one"), claims), expected);
+        }
+    }
+
+    #[test]
+    fn an_answer_about_claims_is_used_for_what_it_tells_while_it_is_fresh() {
+        let read = ClaimsRead {
+            at: Instant::now(),
+            ordinals: 1..5,
+            claims: Vec::new(),
+        };
+        assert!(read.answers(&(1..5), read.at) && read.answers(&(3..5), read.at + FRESH / 2));
+        for ordinals in [0..5, 1..6] {
+            assert!(!read.answers(&ordinals, read.at), "{ordinals:?}");
+        }
+        assert!(!read.answers(&(1..5), read.at + FRESH));
+    }
 
     #[test]
     fn an_edited_number_of_pods_is_bounded() {

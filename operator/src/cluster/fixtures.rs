@@ -16,7 +16,7 @@ use super::{
 };
 use crate::config::Config;
 
-pub(super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         node_image_repository: "example.org/kvnode".to_owned(),
         node_image_tag: "1.0.0".to_owned(),

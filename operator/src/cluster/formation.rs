@@ -3,7 +3,7 @@
 //! In: a [`Step`]. Out: what status shall say of the formation. The order of its three writes is what makes a group be formed once: first
 //! status names the members, then the claims say so, then one member is told. Absent: the decision.
 
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::{api::core::v1::PersistentVolumeClaim, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -213,45 +213,57 @@ async fn initialize(
 /// Says on each claim of this cluster that the shard has been formed, and who owns it: no object, unless the data is to go with the KvCluster.
 async fn mark_claims(context: &Context, validated: &Validated, claims: &[Claim]) -> Result<(), Error> {
     let goes = validated.when_deleted == WhenDeleted::Delete;
-    for claim in claims.iter().filter(|claim| is_own(validated, claim)) {
-        if !claims::is_formed(claim) || is_owned(validated, claim) != goes {
-            mark(context, validated, claim, true, goes).await?;
+    let owner = Some(&validated.owner).filter(|_| goes);
+    for claim in claims.iter().filter(|claim| is_own(&validated.names, &validated.cluster_id, claim)) {
+        if !claims::is_formed(claim) || is_owned(&validated.owner.uid, claim) != goes {
+            mark(context, &validated.namespace, claim, true, owner).await?;
         }
     }
     Ok(())
 }
 
-/// Lets go of claims that are to stay. Before everything else of a pass, whatever that comes to: a person who is told to delete the KvCluster and
-/// to keep the data sets `whenDeleted: Retain` first, and what stands in the way then must not keep the data bound to the object.
+/// Lets go of claims that are to stay. Before everything else of a pass, in a pause and whatever is wrong with the spec: a person who is told to
+/// delete the KvCluster and to keep the data sets `whenDeleted: Retain` first, and what stands in the way then must not keep the data bound to
+/// the object.
 ///
 /// # Errors
 /// [`Error::Kubernetes`]
-pub async fn let_go(context: &Context, validated: &Validated, claims: &[Claim]) -> Result<(), Error> {
-    if validated.when_deleted == WhenDeleted::Delete {
+pub async fn let_go(context: &Context, observed: &Observed) -> Result<(), Error> {
+    let cluster = observed.cluster.as_ref();
+    let (Some(namespace), Some(uid)) = (cluster.namespace(), cluster.uid()) else {
+        return Ok(());
+    };
+    if cluster.spec.storage.retention.when_deleted == WhenDeleted::Delete {
         return Ok(());
     }
-    for claim in claims {
-        if is_own(validated, claim) && is_owned(validated, claim) {
-            mark(context, validated, claim, claims::is_formed(claim), false).await?;
+    // Status comes first: what the claims say together may be what is wrong.
+    let told = || claims::cluster_id(observed).ok();
+    let Some(id) = observed.status.cluster_id.clone().or_else(told) else {
+        return Ok(());
+    };
+    let names = ClusterNames::new(cluster.name_any());
+    for claim in &observed.claims {
+        if is_own(&names, &id, claim) && is_owned(&uid, claim) {
+            mark(context, &namespace, claim, claims::is_formed(claim), None).await?;
         }
     }
     Ok(())
 }
 
-fn is_own(validated: &Validated, claim: &Claim) -> bool {
-    claims::cluster_of(claim) == Some(validated.cluster_id.as_str()) && claims::ordinal(&validated.names, &claim.name_any()).is_some()
+fn is_own(names: &ClusterNames, cluster_id: &str, claim: &Claim) -> bool {
+    claims::cluster_of(claim) == Some(cluster_id) && claims::ordinal(names, &claim.name_any()).is_some()
 }
 
-fn is_owned(validated: &Validated, claim: &Claim) -> bool {
-    claim.owner_references().iter().any(|owner| owner.uid == validated.owner.uid)
+fn is_owned(uid: &str, claim: &Claim) -> bool {
+    claim.owner_references().iter().any(|owner| owner.uid == uid)
 }
 
-async fn mark(context: &Context, validated: &Validated, claim: &Claim, formed: bool, owned: bool) -> Result<(), Error> {
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &validated.namespace);
+async fn mark(context: &Context, namespace: &str, claim: &Claim, formed: bool, owner: Option<&OwnerReference>) -> Result<(), Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
     let name = claim.name_any();
     // No controller reference: the StatefulSet's own controller would take a claim with another controller for a stranger's.
-    let owners = owned.then(|| {
-        let mut owner = validated.owner.clone();
+    let owners = owner.map(|owner| {
+        let mut owner = owner.clone();
         owner.controller = None;
         owner.block_owner_deletion = None;
         vec![owner]
@@ -271,8 +283,5 @@ async fn mark(context: &Context, validated: &Validated, claim: &Claim, formed: b
     api.patch_metadata(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch))
         .await
         .map(drop)
-        .map_err(Error::kubernetes(format!(
-            "annotate PersistentVolumeClaim {}/{name}",
-            validated.namespace
-        )))
+        .map_err(Error::kubernetes(format!("annotate PersistentVolumeClaim {namespace}/{name}")))
 }

@@ -71,7 +71,11 @@ pub async fn ensure(context: &Context, validated: &Validated, observed: &Observe
         observed,
         origin,
     };
-    let authority = keeper.authority().await?;
+    // What is to live as long as the data is bound to it first, both of them: whatever is wrong with one, the next step may be to delete the
+    // KvCluster.
+    let authority = keeper.bound(&validated.names.authority_secret(), &["tls.crt", "tls.key"]).await;
+    let signing_key = keeper.bound(&validated.names.jwt_secret(), &["signing-key.pem", "jwks.json"]).await;
+    let authority = keeper.authority(authority?).await?;
     let wildcard = validated.names.peer_wildcard(&validated.namespace);
     keeper
         .leaf(&authority, validated.names.peer_tls_secret(), Role::Member, Some(&wildcard))
@@ -80,7 +84,7 @@ pub async fn ensure(context: &Context, validated: &Validated, observed: &Observe
         .leaf(&authority, validated.names.operator_tls_secret(), Role::Operator, None)
         .await?;
     // Last: a key that is lost ends no certificate.
-    keeper.signing_key().await
+    keeper.signing_key(signing_key?).await
 }
 
 /// The claims that what lives as long as the data is owned by, for a comparison.
@@ -91,10 +95,23 @@ pub fn volumes(validated: &Validated, observed: &Observed) -> Vec<String> {
 }
 
 impl Keeper<'_> {
-    async fn authority(&self) -> Result<Authority, Error> {
-        let names = &self.validated.names;
-        let name = names.authority_secret();
-        let Some(stored) = read(self.context, self.validated, &name).await? else {
+    /// A Secret as it is stored, good or not, once its owners are written down.
+    async fn bound(&self, name: &str, keys: &[&str]) -> Result<Option<Stored>, Error> {
+        let Some(stored) = read(self.context, self.validated, name).await? else {
+            return Ok(None);
+        };
+        let owners = self.owners_of_the_data();
+        if stored.owners != owners {
+            let mut data = stored.data.clone();
+            data.retain(|key, _| keys.contains(&key.as_str()));
+            self.write_data(name.to_owned(), data, owners).await?;
+        }
+        Ok(Some(stored))
+    }
+
+    async fn authority(&self, stored: Option<Stored>) -> Result<Authority, Error> {
+        let name = self.validated.names.authority_secret();
+        let Some(stored) = stored else {
             self.may_make(&name)?;
             let authority = Authority::create(&self.validated.cluster_id, SystemTime::now())?;
             self.write_authority(&authority).await?;
@@ -105,11 +122,7 @@ impl Keeper<'_> {
         let (Some(certificate), Some(key)) = (stored.text("tls.crt"), stored.text("tls.key")) else {
             return Err(lost(&name, "lacks tls.crt or tls.key".to_owned()));
         };
-        let authority = Authority::load(Pair { certificate, key }).map_err(|error| lost(&name, format!("cannot be used ({error})")))?;
-        if stored.owners != self.owners_of_the_data() {
-            self.write_authority(&authority).await?;
-        }
-        Ok(authority)
+        Authority::load(Pair { certificate, key }).map_err(|error| lost(&name, format!("cannot be used ({error})")))
     }
 
     async fn write_authority(&self, authority: &Authority) -> Result<(), Error> {
@@ -119,9 +132,9 @@ impl Keeper<'_> {
         self.write(name, content, self.owners_of_the_data()).await
     }
 
-    async fn signing_key(&self) -> Result<(), Error> {
+    async fn signing_key(&self, stored: Option<Stored>) -> Result<(), Error> {
         let name = self.validated.names.jwt_secret();
-        let Some(stored) = read(self.context, self.validated, &name).await? else {
+        let Some(stored) = stored else {
             self.may_make(&name)?;
             let (key, keys) = certificates::signing_key()?;
             self.write_signing_key(key, &keys).await?;
@@ -136,23 +149,17 @@ impl Keeper<'_> {
             .map_err(|error| lost(&name, format!("cannot be used ({error})")))?
             .published();
         let published = stored.text("jwks.json").and_then(|text| serde_json::from_str::<JwkSet>(&text).ok());
-        let keys = match published {
+        match published {
             // There may be more keys in the set: of a rotation.
-            Some(published) if published.keys.contains(&own) => published,
-            Some(published) if !published.keys.is_empty() => {
-                return Err(lost(
-                    &name,
-                    "holds a signing-key.pem that none of the keys in its jwks.json belongs to, so one of the two is not this cluster's"
-                        .to_owned(),
-                ));
-            }
+            Some(published) if published.keys.contains(&own) => Ok(()),
+            Some(published) if !published.keys.is_empty() => Err(lost(
+                &name,
+                "holds a signing-key.pem that none of the keys in its jwks.json belongs to, so one of the two is not this cluster's"
+                    .to_owned(),
+            )),
             // Nothing else is known of what members verify with, and the set follows from the key.
-            _ => return self.write_signing_key(key, &JwkSet { keys: vec![own] }).await,
-        };
-        if stored.owners != self.owners_of_the_data() {
-            self.write_signing_key(key, &keys).await?;
+            _ => self.write_signing_key(key, &JwkSet { keys: vec![own] }).await,
         }
-        Ok(())
     }
 
     async fn write_signing_key(&self, key: String, keys: &JwkSet) -> Result<(), Error> {
@@ -209,6 +216,11 @@ impl Keeper<'_> {
     }
 
     async fn write<const N: usize>(&self, name: String, content: [(&str, String); N], owners: Vec<OwnerReference>) -> Result<(), Error> {
+        let data = content.map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes())));
+        self.write_data(name, BTreeMap::from(data), owners).await
+    }
+
+    async fn write_data(&self, name: String, data: BTreeMap<String, ByteString>, owners: Vec<OwnerReference>) -> Result<(), Error> {
         let mut labels = self.validated.names.labels();
         labels.insert(LABEL_CLUSTER_ID.to_owned(), self.validated.cluster_id.clone());
         let secret = Secret {
@@ -219,9 +231,7 @@ impl Keeper<'_> {
                 owner_references: Some(owners),
                 ..ObjectMeta::default()
             },
-            data: Some(BTreeMap::from(
-                content.map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))),
-            )),
+            data: Some(data),
             type_: Some("Opaque".to_owned()),
             ..Secret::default()
         };

@@ -58,6 +58,32 @@ impl Place {
         Ok(())
     }
 
+    /// Binds the first claim to the KvCluster as `whenDeleted: Delete` does, and waits for an operator that is stopped for this reason to let it
+    /// go.
+    async fn is_let_go(&self, id: &str, type_: ConditionType, reason: &'static str) -> Result<()> {
+        let owned = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {
+                "name": "data-prod-s0-0",
+                "annotations": { "kvfleet.dev/formed": "true" },
+                "ownerReferences": [{ "apiVersion": "kvfleet.dev/v1alpha1", "kind": "KvCluster", "name": "prod", "uid": id }],
+            },
+        });
+        let claims = self.api::<PersistentVolumeClaim>();
+        claims
+            .patch("data-prod-s0-0", &PatchParams::apply(OPERATOR), &Patch::Apply(owned))
+            .await?;
+        let operator = self.start("one");
+        self.until_reason(type_, reason).await?;
+        self.until_claim("data-prod-s0-0", "let go", |claim| !is_owned(claim)).await?;
+        let kept = claims.get("data-prod-s0-0").await?;
+        ensure!(
+            kept.annotations().contains_key("kvfleet.dev/formed"),
+            "{reason}: it still holds data"
+        );
+        operator.stop().await
+    }
+
     async fn edit(&self, spec: serde_json::Value) -> Result<()> {
         let clusters = self.api::<KvCluster>();
         let edit = Patch::Merge(json!({ "spec": spec }));
@@ -189,7 +215,8 @@ async fn a_stranger_s_claim_holds_up_growth_and_nothing_else() -> Result<()> {
     operator.stop().await
 }
 
-/// A person who is told to delete the KvCluster and to keep the data sets `Retain` first; a lost Secret must not keep the volumes bound to it.
+/// A person who is told to delete the KvCluster and to keep the data sets `Retain` first; neither a lost Secret nor another's volume nor a pause
+/// may keep the volumes bound to it.
 #[tokio::test]
 async fn volumes_that_are_to_stay_are_let_go_whatever_else_is_wrong() -> Result<()> {
     let place = Place::new().await?;
@@ -200,24 +227,38 @@ async fn volumes_that_are_to_stay_are_let_go_whatever_else_is_wrong() -> Result<
     operator.stop().await?;
     place.formed(&id, None).await?;
     place.create_claim(claim("data-prod-s0-0", Some(&id))).await?;
-    let owned = json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-        "metadata": {
-            "name": "data-prod-s0-0",
-            "annotations": { "kvfleet.dev/formed": "true" },
-            "ownerReferences": [{ "apiVersion": "kvfleet.dev/v1alpha1", "kind": "KvCluster", "name": "prod", "uid": id }],
-        },
-    });
-    let claims = place.api::<PersistentVolumeClaim>();
-    claims
-        .patch("data-prod-s0-0", &PatchParams::apply(OPERATOR), &Patch::Apply(owned))
-        .await?;
     place.api::<Secret>().delete("prod-ca", &DeleteParams::default()).await?;
+    place.is_let_go(&id, ConditionType::DEGRADED, "SecretLost").await?;
+    place.create_claim(claim("data-prod-s0-1", Some("another"))).await?;
+    place.is_let_go(&id, ConditionType::DEGRADED, "ForeignVolumes").await?;
+    // Without a controller the claim's finalizer would keep it.
+    let claims = place.api::<PersistentVolumeClaim>();
+    let freed = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+    claims.patch("data-prod-s0-1", &PatchParams::default(), &freed).await?;
+    claims.delete("data-prod-s0-1", &DeleteParams::default()).await?;
+    place.edit(json!({ "maintenance": { "paused": true } })).await?;
+    place.is_let_go(&id, ConditionType::PROGRESSING, "Paused").await
+}
+
+/// Two volumes of three are the group's majority: the third one, another owner's, keeps no pod from coming but its own.
+#[tokio::test]
+async fn a_set_that_was_deleted_is_made_again_with_the_pods_of_the_data() -> Result<()> {
+    let place = Place::new().await?;
     let operator = place.start("one");
-    place.until_reason(ConditionType::DEGRADED, "SecretLost").await?;
-    place.until_claim("data-prod-s0-0", "let go", |claim| !is_owned(claim)).await?;
-    let kept = claims.get("data-prod-s0-0").await?;
-    ensure!(kept.annotations().contains_key("kvfleet.dev/formed"), "it still holds data");
+    let id = place.apply_cluster().await?.uid().unwrap();
+    place.until_reason(ConditionType::PROGRESSING, "Forming").await?;
+    operator.stop().await?;
+    place.formed(&id, None).await?;
+    for ordinal in 0..2 {
+        let mut claim = claim(&format!("data-prod-s0-{ordinal}"), Some(&id));
+        claim["metadata"]["annotations"] = json!({ "kvfleet.dev/formed": "true" });
+        place.create_claim(claim).await?;
+    }
+    place.create_claim(claim("data-prod-s0-2", None)).await?;
+    place.api::<StatefulSet>().delete("prod-s0", &DeleteParams::default()).await?;
+    let operator = place.start("one");
+    place.until_set("the pods of the data", |set| replicas(set) == Some(2)).await?;
+    place.until_reason(ConditionType::DEGRADED, "ForeignVolumes").await?;
     operator.stop().await
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use kvfleet_api::admin::MemberState;
 use kvfleet_crds::{
     KvClusterStatus,
     cluster::{Formation, MemberStatus},
@@ -85,8 +86,13 @@ impl Findings {
         let leader = primary(observed);
         let is_group_known = leader.is_some_and(|(member, _)| member.report.is_some());
         let pairs = || observed.members.iter().zip(members);
+        let was_available = is_held(&observed.status, outcome).then(|| message(&observed.status, ConditionType::AVAILABLE));
+        // No member is ready without a leader. Who was missing before the election, still is.
+        let elects = was_available.is_some() && !is_true(&observed.status, ConditionType::DEGRADED);
+        let is_there = |member: &Member| member.report.as_ref().is_some_and(|report| report.state == MemberState::Member);
         let missing = pairs().filter(|(seen, member)| {
             unreachable(seen).is_none()
+                && !(elects && is_there(seen))
                 && if member.voter {
                     !member.ready
                 } else {
@@ -128,7 +134,7 @@ impl Findings {
             settings: outcome.settings.as_ref().map(Trouble::of),
             trouble: outcome.trouble.as_ref().map(Trouble::of),
             troubled_for: outcome.troubled_for,
-            was_available: is_held(&observed.status, outcome).then(|| message(&observed.status, ConditionType::AVAILABLE)),
+            was_available,
             was_converged: find(&observed.status.conditions, ConditionType::PROGRESSING).is_some_and(|progressing| {
                 progressing.reason == Reason::CONVERGED.as_str() && progressing.observed_generation == generation
             }),
@@ -183,7 +189,7 @@ impl Findings {
         if let Some(waiting) = &self.paused {
             let waiting = match waiting.is_empty() {
                 true => String::new(),
-                false => format!("; the end of the pause is waited for by {}", waiting.join(", ")),
+                false => format!("; these wait until the pause ends: {}", waiting.join(", ")),
             };
             let message = format!("maintenance.paused is true: only status, the primary's label and the certificates follow{waiting}");
             return no(Reason::PAUSED, message);
@@ -365,9 +371,11 @@ fn unreachable(member: &Member) -> Option<Obstacle> {
 
 /// Whether Available has been true and may stay so: an election takes a second.
 pub(super) fn is_held(status: &KvClusterStatus, outcome: &Outcome) -> bool {
-    let was =
-        find(&status.conditions, ConditionType::AVAILABLE).is_some_and(|condition| condition.status == ConditionStatus::True.as_str());
-    was && outcome.unavailable_for < GRACE
+    is_true(status, ConditionType::AVAILABLE) && outcome.unavailable_for < GRACE
+}
+
+fn is_true(status: &KvClusterStatus, type_: ConditionType) -> bool {
+    find(&status.conditions, type_).is_some_and(|condition| condition.status == ConditionStatus::True.as_str())
 }
 
 fn message(status: &KvClusterStatus, type_: ConditionType) -> String {

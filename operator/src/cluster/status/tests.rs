@@ -330,10 +330,12 @@ fn a_pause_is_told_and_hides_no_spec_that_is_not_carried_out() {
     let (observed, mut outcome) = paused();
     outcome.differs = vec!["Service prod".to_owned()];
     expect(&observed, &outcome, behind);
+    let status = compose(&observed, &outcome, true, &now());
+    let ready = find(&status.conditions, ConditionType::READY).unwrap();
     assert!(
-        compose(&observed, &outcome, true, &now()).conditions[3]
-            .message
-            .contains("Service prod")
+        ready.message.ends_with("; these wait until the pause ends: Service prod"),
+        "{}",
+        ready.message
     );
 
     let (observed, mut outcome) = paused();
@@ -470,13 +472,40 @@ fn an_election_ends_no_availability_for_some_seconds() {
         (report.role, report.leader, report.ready) = (Some(Role::Follower), None, false);
     }
     outcome.unavailable_for = Duration::from_secs(1);
-    let status = compose(&observed, &outcome, true, &now());
-    assert_eq!(conditions_of(&status)[0], "True QuorumAvailable");
-    assert_eq!(status.shards[0].primary.as_deref(), Some("prod-s0-0"));
+    // Two looks: the second one sees what the first one wrote.
+    for _ in 0..2 {
+        observed.status = compose(&observed, &outcome, true, &now());
+        assert_eq!(
+            conditions_of(&observed.status),
+            ["True QuorumAvailable", "False Converged", "False Healthy", "True Ready"]
+        );
+        assert_eq!(observed.status.shards[0].primary.as_deref(), Some("prod-s0-0"));
+    }
+    let electing = observed.status.clone();
     outcome.unavailable_for = GRACE;
     let status = compose(&observed, &outcome, true, &now());
-    assert_eq!(conditions_of(&status)[0], "False QuorumLost");
+    assert_eq!(
+        conditions_of(&status),
+        ["False QuorumLost", "False Converged", "True MemberMissing", "False MemberMissing"]
+    );
     assert_eq!(status.shards[0].primary, None);
+
+    // Who is not there, and who has lost its data, is missing at once, election or not.
+    outcome.unavailable_for = Duration::from_secs(1);
+    observed.status = electing;
+    observed.members[1].report.as_mut().unwrap().state = kvfleet_api::admin::MemberState::Blank;
+    (observed.members[2].report, observed.members[2].seen) = (None, None);
+    let status = compose(&observed, &outcome, true, &now());
+    assert_eq!(conditions_of(&status)[2], "True MemberMissing");
+    assert!(
+        status.conditions[2].message.starts_with("prod-s0-1, prod-s0-2 are"),
+        "{:?}",
+        status.conditions[2]
+    );
+    // And who was missing before is not forgotten for an election.
+    observed.status = status;
+    observed.members[2] = observed.members[0].clone();
+    assert_eq!(told(&observed, &outcome)[2], "True MemberMissing");
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub struct App {
     views: Views,
     /// For large bodies and answers of all tenants together.
     memory: Arc<Shares>,
+    /// For requests that wait for their clients, or for a revision.
+    waiting: Arc<Shares>,
     lanes: Arc<Lanes>,
     room: Arc<room::Room>,
 }
@@ -54,6 +56,7 @@ impl App {
             group,
             views,
             memory: memory::whole(),
+            waiting: memory::waiting(),
             lanes: Arc::new(Lanes::new()),
             room: Arc::default(),
         }

@@ -25,8 +25,8 @@ use crate::{problem::Failure, state::TenantId, storage::StoreError};
 const SCANS_PER_CPU: u64 = 2;
 
 /// Looks at one row that run at a time: they mostly wait for the disk, which is fast only when it is asked for many things at once. Each may
-/// hold a value of 8 MiB for a moment.
-const POINTS: u64 = 32;
+/// hold a value of 8 MiB for a moment: 128 MiB beside what `memory` gives out.
+const POINTS: u64 = 16;
 
 /// How many looks run at a time.
 pub(super) struct Lanes {

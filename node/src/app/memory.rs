@@ -10,7 +10,7 @@ use super::{
     failure,
     shares::{Full, Share, Shares},
 };
-use crate::{problem::Failure, state::TenantId};
+use crate::{descriptors::Shares as Descriptors, problem::Failure, state::TenantId};
 
 /// All of it. A constant: it bounds what the data port adds to a member of any size. A body stands in memory up to four more times on its
 /// way (the proposal, the log's group, a frame for each follower), which the log and the links bound by themselves.
@@ -27,16 +27,45 @@ pub(super) fn whole() -> Arc<Shares> {
     Shares::new(BYTES)
 }
 
+/// Requests that may wait for their clients, or for a revision, at a time: as many as the data port has connections. A request under way
+/// is never cut off, so whoever could have all of them wait would close the port.
+pub(super) fn waiting() -> Arc<Shares> {
+    Shares::new(Descriptors::now().data as u64)
+}
+
+/// A place for a request that waits.
+///
+/// # Errors
+/// `overloaded` at once when the tenant has its share of them: a request that waited for a place would itself hold a connection.
+pub(super) fn wait(waiting: &Arc<Shares>, tenant: TenantId) -> Result<Share, Failure> {
+    waiting.try_take(tenant, 1).ok_or_else(|| {
+        failure::untouched(failure::problem(
+            Code::Overloaded,
+            "too many requests of the tenant wait at this member, for their bodies or for a revision (min_revision): make fewer at a time, send \
+             bodies without delay; then try again",
+        ))
+    })
+}
+
 /// The memory, as one tenant sees it.
 #[derive(Clone, Copy)]
 pub struct Memory<'a> {
     memory: &'a Arc<Shares>,
+    waiting: &'a Arc<Shares>,
     tenant: TenantId,
 }
 
 impl<'a> Memory<'a> {
-    pub(crate) fn new(memory: &'a Arc<Shares>, tenant: TenantId) -> Self {
-        Memory { memory, tenant }
+    pub(crate) fn new(memory: &'a Arc<Shares>, waiting: &'a Arc<Shares>, tenant: TenantId) -> Self {
+        Memory { memory, waiting, tenant }
+    }
+
+    /// A place to wait for the rest of a body. What has come with the head needs none, and costs no lock.
+    ///
+    /// # Errors
+    /// `overloaded`
+    pub fn wait(self) -> Result<Share, Failure> {
+        wait(self.waiting, self.tenant)
     }
 
     /// Has a body's share cover this many bytes.

@@ -16,7 +16,7 @@ use super::{
     access::check,
     blocking::{blocking, look, place},
     failure,
-    memory::{Memory, no_room},
+    memory::{Memory, no_room, wait},
 };
 use crate::{
     problem::Failure,
@@ -76,6 +76,8 @@ pub struct Found {
     pub record: Option<Record>,
     /// What a large answer holds of the tenant's memory.
     pub share: Option<Share>,
+    /// Whose it is.
+    pub tenant: TenantId,
     /// What was read.
     pub seen: Seen,
 }
@@ -135,19 +137,34 @@ impl App {
         let bytes = record.as_ref().map_or(0, |record| answer(record, seen.now_ms));
         if bytes <= FREE_BYTES {
             let share = None;
-            return Ok(Found { record, share, seen });
+            return Ok(Found {
+                record,
+                share,
+                tenant: tenant.id,
+                seen,
+            });
         }
         let memory = self.memory(tenant.id);
         if let Some(share) = memory.try_take(bytes) {
             let share = Some(share);
-            return Ok(Found { record, share, seen });
+            return Ok(Found {
+                record,
+                share,
+                tenant: tenant.id,
+                seen,
+            });
         }
         Box::pin(async move {
             // Who waits for memory holds none: the record is read again, in the same view, when there is room for it.
             drop(record);
             let share = Some(memory.take(bytes, deadline).await?);
             let record = self.look_at(&point, tenant.id, key, deadline).await?;
-            Ok(Found { record, share, seen })
+            Ok(Found {
+                record,
+                share,
+                tenant: tenant.id,
+                seen,
+            })
         })
         .await
     }
@@ -217,16 +234,30 @@ impl App {
         Ok(Measured { usage, seen })
     }
 
+    /// Has a large answer made off the async threads, in a place for reads of many rows: it takes as long.
+    ///
+    /// # Errors
+    /// `deadline-exceeded`
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        tenant: TenantId,
+        deadline: Instant,
+        make: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let place = place(&self.lanes.scans, tenant, deadline).await?;
+        look(place, deadline, move |_| Ok(Some(make()))).await
+    }
+
     /// The member's memory, as this tenant sees it.
     pub fn memory(&self, tenant: TenantId) -> Memory<'_> {
-        Memory::new(&self.memory, tenant)
+        Memory::new(&self.memory, &self.waiting, tenant)
     }
 
     /// Where to read, and whose. Every wait is boxed: a local read has none, and would carry the room for all of them.
     async fn point(&self, caller: &Caller, reading: Reading, deadline: Instant) -> Result<(Arc<Tenant>, ReadPoint), Failure> {
         let Reading { consistency, min_revision } = reading;
         if let Some(revision) = min_revision {
-            Box::pin(self.reach(revision, deadline)).await?;
+            Box::pin(self.reach(caller, revision, deadline)).await?;
         }
         let point = match consistency {
             Consistency::Linearizable => Box::pin(self.group.read_barrier(deadline)).await,
@@ -251,11 +282,16 @@ impl App {
     }
 
     /// Waits until this member has applied a revision.
-    async fn reach(&self, revision: u64, deadline: Instant) -> Result<(), Failure> {
+    async fn reach(&self, caller: &Caller, revision: u64, deadline: Instant) -> Result<(), Failure> {
         let applied = self.views.peek().revision();
+        if revision <= applied {
+            return Ok(());
+        }
         if revision > applied.saturating_add(AHEAD) {
             return Err(failure::far_ahead(revision, applied));
         }
+        // The token is genuine; whether it still opens the tenant is told by the view that is waited for.
+        let _place = wait(&self.waiting, TenantId(caller.claims.tid)).map_err(failure::of_read)?;
         match self.group.wait_revision(revision, deadline).await {
             Err(ReadError::Deadline) => Err(failure::not_reached(revision, self.views.latest().revision())),
             other => other.map_err(failure::read),

@@ -139,6 +139,11 @@ impl App {
         self.memory.held()
     }
 
+    /// Every place that one tenant may have for requests that wait.
+    pub(crate) fn all_places_to_wait(&self, tenant: TenantId) -> Vec<Share> {
+        std::iter::from_fn(|| self.waiting.try_take(tenant, 1)).collect()
+    }
+
     /// Every place that one tenant may have for looks at many rows.
     pub(crate) fn all_places_for_scans(&self, tenant: TenantId) -> Vec<Share> {
         std::iter::from_fn(|| self.lanes.scans.try_take(tenant, 1)).collect()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::{body::Body, http::HeaderMap};
 use bytes::Bytes;
+use futures::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, SizeHint};
 use kvfleet_api::{Code, Problem};
@@ -84,7 +85,8 @@ impl Upload {
         }
         let end = Instant::now() + patience.whole;
         let mut gathered = Gathered::new(&expected, limit);
-        while let Some(data) = self.part(patience, end).await? {
+        let mut place = None;
+        while let Some(data) = self.part(patience, end, memory, &mut place).await? {
             if gathered.length() + data.len() as u64 > limit {
                 return Err(too_large());
             }
@@ -93,10 +95,25 @@ impl Upload {
         Ok(gathered.whole())
     }
 
-    /// The next part; none at the end.
-    async fn part(&mut self, patience: Patience, end: Instant) -> Result<Option<Bytes>, Failure> {
+    /// The next part; none at the end. Once it has to be waited for, the request keeps a place to wait in.
+    async fn part(
+        &mut self,
+        patience: Patience,
+        end: Instant,
+        memory: Option<Memory<'_>>,
+        place: &mut Option<Share>,
+    ) -> Result<Option<Bytes>, Failure> {
         loop {
-            match timeout_at(end, timeout(patience.part, self.body.frame())).await {
+            let part = match self.body.frame().now_or_never() {
+                Some(frame) => Ok(Ok(frame)),
+                None => {
+                    if place.is_none() {
+                        *place = memory.map(Memory::wait).transpose()?;
+                    }
+                    timeout_at(end, timeout(patience.part, self.body.frame())).await
+                }
+            };
+            match part {
                 Ok(Ok(Some(Ok(frame)))) => match frame.into_data() {
                     Ok(data) => return Ok(Some(data)),
                     // Trailers say nothing that we obey.
@@ -273,8 +290,8 @@ mod tests {
     #[tokio::test]
     async fn a_large_body_holds_what_has_come_of_it_until_it_is_let_go() {
         const LENGTH: u64 = 100_000;
-        let memory = Shares::new(4 * LENGTH);
-        let tenant = Memory::new(&memory, TenantId(1));
+        let (memory, waiting) = (Shares::new(4 * LENGTH), Shares::new(2));
+        let tenant = Memory::new(&memory, &waiting, TenantId(1));
         let taken = || memory.held();
         let (sender, body) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
         let mut upload = upload(Body::from_stream(body));
@@ -305,8 +322,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slow_uploads_of_one_tenant_keep_no_other_out() {
-        let memory = Shares::new(8 << 20);
-        let (busy, other) = (Memory::new(&memory, TenantId(1)), Memory::new(&memory, TenantId(2)));
+        let (memory, waiting) = (Shares::new(8 << 20), Shares::new(256));
+        let of = |tenant| Memory::new(&memory, &waiting, TenantId(tenant));
+        let (busy, other) = (of(1), of(2));
         // As many as could fill the memory many times, if what they announce counted.
         let mut slow: Vec<_> = (0..128)
             .map(|_| {

@@ -39,7 +39,12 @@ pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>
         Verdict::Failed | Verdict::Unchanged => 0,
     };
     let found = call.port.app.get(&caller, &key, reading, deadline, answer_bytes).await?;
-    let Found { record, share, seen } = found;
+    let Found {
+        record,
+        share,
+        tenant,
+        seen,
+    } = found;
     call.saw(&seen);
     let record = match record {
         Some(record) => record,
@@ -52,6 +57,12 @@ pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response
+        }
+        // A small one is written at once: handing it to another thread would cost more.
+        Verdict::Send if envelope && share.is_some() => {
+            let record = record.clone();
+            let write = move || item::of(&key, &record, seen.now_ms);
+            enveloped(Box::pin(call.port.app.aside(tenant, deadline, write)).await?, share)
         }
         Verdict::Send if envelope => enveloped(item::of(&key, &record, seen.now_ms), share),
         Verdict::Send => value(&record, share),

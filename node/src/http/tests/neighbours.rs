@@ -110,3 +110,40 @@ async fn reads_of_one_tenant_leave_places_for_others() {
     drop(places);
     assert_eq!(client.call("GET", "keys", &[], Body::empty()).await.status, 200);
 }
+
+/// A request under way is never cut off: were their number not bounded by tenant, one that lets requests wait would close the port.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_wait_leave_connections_for_others() {
+    let client = Client::new().await;
+    let token = other(&client).await;
+    let ahead = client.member.app.latest().revision() + 100;
+    let far = format!("keys/a?consistency=any&min_revision={ahead}");
+    let body = || Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+    let places = client.member.app.all_places_to_wait(TenantId(1));
+
+    let soon = [("kv-timeout", "20s")];
+    let begun = std::time::Instant::now();
+    let upload = client.call("PUT", "keys/a", &soon, body()).await;
+    assert_eq!(upload.refused(), (503, Code::Overloaded));
+    assert_eq!(upload.problem().outcome, Some(kvfleet_api::error::Outcome::NotApplied));
+    let read = client.call("GET", &far, &soon, Body::empty()).await;
+    assert_eq!((read.refused(), read.problem().outcome), ((503, Code::Overloaded), None));
+    assert_eq!((upload.header("retry-after"), read.header("retry-after")), (Some("1"), Some("1")));
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(5),
+        "at once: {:?}",
+        begun.elapsed()
+    );
+    // What need not wait goes on, and so does another tenant's waiting.
+    assert_eq!(client.put("a", "1").await.status, 201);
+    assert_eq!(client.get("a").await.status, 200);
+    let path = format!("/api/v1/tenants/other/{far}");
+    let waited = client
+        .request(&token, "GET", &path, &[("kv-timeout", "100ms")], Body::empty())
+        .await;
+    assert_eq!(waited.refused(), (503, Code::TooStale));
+
+    drop(places);
+    let waited = client.call("GET", &far, &[("kv-timeout", "100ms")], Body::empty()).await;
+    assert_eq!(waited.refused(), (503, Code::TooStale));
+}

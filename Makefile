@@ -59,7 +59,7 @@ integration: ## the operator against a real Kubernetes API server, started for t
 	@PATH=$(KIND_CACHE)/tools:$$PATH e2e/cluster/api-server run cargo test --locked --quiet -p kvfleet-operator --test '*'
 e2e: ## black-box tests on the kind cluster, with freshly built images
 	@KUBECONFIG=$(OWN_KUBECONFIG) $(MAKE) cluster-up images load install probe
-	@e2e/cluster/run cargo test --locked -p kvfleet-e2e --test e2e --test operator_down --test operator_restart --test uninstall -- --test-threads=3
+	@e2e/cluster/run cargo test --locked -p kvfleet-e2e --test e2e --test operator_down --test operator_restart --test uninstall -- --test-threads=4
 
 # Three processes in network namespaces, under faults. Root is needed; the seeds are printed (KVFLEET_SEED repeats one).
 FAULTS := cargo test --locked -p kvfleet-e2e --test faults -- --nocapture --test-threads=1

@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, time::Duration};
 pub use runtime::Runtime;
 
 use self::{
-    cluster::{FLUSHES, IGNORED, run},
+    cluster::{FAULTS, FLUSHES, IGNORED, NONE, run},
     history::Totals,
 };
 
@@ -142,6 +142,15 @@ fn a_seed_replays_bit_for_bit() {
         assert_eq!(difference, None, "seed {seed} differs from itself");
         assert_eq!(first, second);
     }
+}
+
+/// Members that never restart are looked at from their first entry on, too.
+#[test]
+fn a_cluster_without_faults_breaks_no_invariant() {
+    let printed = in_own_process(1, 40, &[(FAULTS, NONE)]).unwrap();
+    let totals = Totals::parse(&printed);
+    assert_eq!((totals.faults, totals.crashes), (0, 0));
+    assert!(totals.written > 100, "hardly anything was written: {totals}");
 }
 
 /// The twin of the whole: on disks that report flushes and do none, acknowledged writes and votes are lost, and that is seen.

@@ -33,14 +33,14 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    pub(super) fn look(&mut self, at: usize, term: u64, leads: bool, entries: Vec<Entry>, applied: u64, digest: u64) -> Result<(), String> {
+    pub(super) fn look(&mut self, at: usize, term: u64, leads: bool, entries: Vec<Entry>, end: u64, digest: u64) -> Result<(), String> {
         if leads {
             self.leaders.see(at, term)?;
         }
         for entry in entries {
             self.logs.see(at, entry)?;
         }
-        self.digests.see(at, applied, digest)
+        self.digests.see(at, end, digest)
     }
 
     pub(super) fn leaders(&self) -> u64 {

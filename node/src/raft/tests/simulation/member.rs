@@ -207,11 +207,13 @@ impl Seat {
             term_before = status.term;
             let view = views.latest();
             let applied = view.applied().map_or(0, |applied| applied.index);
+            // Before the first entry is applied that is none: it must not count as looked at.
+            let applied_end = view.applied().map_or(0, |applied| applied.index + 1);
             let seen = (status.term, status.role, status.leader.as_ref().map(|leader| leader.id));
             let leads = status.role == Some(Role::Primary);
             let digest = self.store.digest();
-            let entries = wal.read(checked..applied + 1, usize::MAX)?;
-            checked = applied + 1;
+            let entries = wal.read(checked..applied_end, usize::MAX)?;
+            checked = applied_end;
             {
                 let mut state = world.state();
                 if before.as_ref() != Some(&seen) {
@@ -231,7 +233,7 @@ impl Seat {
             }
             let outcome = {
                 let observed = &mut world.state().observed;
-                observed.look(at, seen.0, leads, entries, applied, digest)
+                observed.look(at, seen.0, leads, entries, applied_end, digest)
             };
             world.check(outcome);
             if applied > 0 {

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 pub(super) struct StateDigests(BTreeMap<u64, (usize, u64)>);
 
 impl StateDigests {
-    pub(super) fn see(&mut self, at: usize, applied: u64, digest: u64) -> Result<(), String> {
-        let (first, known) = *self.0.entry(applied).or_insert((at, digest));
+    pub(super) fn see(&mut self, at: usize, end: u64, digest: u64) -> Result<(), String> {
+        let (first, known) = *self.0.entry(end).or_insert((at, digest));
         if known == digest {
             return Ok(());
         }
         Err(format!(
-            "state digests: m{first} and m{at} have applied up to entry {applied} and have different rows"
+            "state digests: m{first} and m{at} have applied what is below entry {end} and have different rows"
         ))
     }
 }

@@ -21,12 +21,8 @@ fn rights_on_secrets_are_granted_under_the_names_that_the_operator_uses() {
     for binding in [names::NAMESPACE_BINDING_CLUSTERS, names::NAMESPACE_BINDING_TENANTS] {
         assert!(policies.contains(&format!("'{binding}'")), "{binding}");
         assert!(policies.contains(&format!("\"{binding}\"")), "{binding}");
+        assert!(rights.contains(&format!("resourceNames: [{binding}]")), "{binding}");
     }
-    assert!(rights.contains(&format!(
-        "resourceNames: [{}, {}]",
-        names::NAMESPACE_BINDING_CLUSTERS,
-        names::NAMESPACE_BINDING_TENANTS
-    )));
     assert!(rights.contains(&format!("resourceNames: [{}]", names::NAMESPACE_ROLE)));
     assert!(policies.contains(&format!("roleRef.name == '{}'", names::NAMESPACE_ROLE)));
 }

@@ -64,7 +64,7 @@ e2e: ## black-box tests on the kind cluster, with freshly built images
 # Three processes in network namespaces, under faults. Root is needed; the seeds are printed (KVFLEET_SEED repeats one).
 FAULTS := cargo test --locked -p kvfleet-e2e --test faults -- --nocapture --test-threads=1
 .PHONY: faults test-faults
-faults: ## the proof with real processes, a few rounds of each fault (about 2 min)
+faults: ## the proof with real processes, a few rounds of each fault (about 5 min)
 	cargo build --locked --quiet -p kvfleet-node --bin kvnode
 	$(FAULTS)
 test-faults: ## the whole proof with real processes: 100 histories, 100 frozen leaders, 50 failovers of each kind, 200 power cuts, 200 damaged files, 10,000 MiB over one key, tenants of 1 and 4 GiB deleted

@@ -103,6 +103,23 @@ impl Namespace {
         Ok(took)
     }
 
+    /// The members of a KvCluster's first shard that vote: the id of each, by pod.
+    ///
+    /// # Errors
+    /// When the object cannot be read, or names no members.
+    pub fn voters(&self, cluster: &str) -> Result<BTreeMap<String, String>> {
+        let object = self.json(&["get", "kvcluster", cluster])?;
+        let members = object
+            .pointer("/status/shards/0/members")
+            .and_then(Value::as_array)
+            .context("no members")?;
+        let text = |member: &Value, field: &str| member.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let voters = members
+            .iter()
+            .filter(|member| member.get("voter").and_then(Value::as_bool) == Some(true));
+        Ok(voters.map(|member| (text(member, "pod"), text(member, "id"))).collect())
+    }
+
     /// The reason of an object's condition.
     ///
     /// # Errors

@@ -7,101 +7,47 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::{
-    api::{
-        apps::v1::StatefulSet,
-        coordination::v1::Lease,
-        core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service},
-        networking::v1::NetworkPolicy,
-        policy::v1::PodDisruptionBudget,
-    },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
-    runtime::wait::{await_condition, conditions},
+    runtime::wait::await_condition,
 };
 use kvfleet_crds::{
     KvCluster,
     conditions::{ConditionType, find},
 };
-use kvfleet_operator::{RunError, config::Config, run};
+use kvfleet_operator::{RunError, config::Config};
 use serde_json::json;
-use tokio::{sync::oneshot, task::JoinHandle};
 
+#[path = "support/place.rs"]
+mod place;
 #[path = "cluster/volumes.rs"]
 mod volumes;
 
-const MANAGER: &str = "kvfleet-cluster-tests";
-const PATIENCE: Duration = Duration::from_secs(30);
+use place::{Operator, PATIENCE, Place};
 
-/// A namespace with a client for it.
-struct Place {
-    kubernetes: kube::Config,
-    client: Client,
-    namespace: String,
-}
+const MANAGER: &str = "kvfleet-cluster-tests";
 
 impl Place {
-    async fn new() -> Result<Self> {
-        let path =
-            std::env::var("KVFLEET_TEST_KUBECONFIG").context("KVFLEET_TEST_KUBECONFIG names no kubeconfig: run `make integration`")?;
-        let kubernetes = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?;
-        let client = Client::try_from(kubernetes.clone())?;
-        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for definition in kvfleet_crds::definition::all() {
-            let name = definition
-                .pointer("/metadata/name")
-                .and_then(|name| name.as_str())
-                .unwrap()
-                .to_owned();
-            let parameters = PatchParams::apply(MANAGER).force();
-            definitions.patch(&name, &parameters, &Patch::Apply(&definition)).await?;
-            let established = await_condition(definitions.clone(), &name, conditions::is_crd_established());
-            tokio::time::timeout(PATIENCE, established).await??;
-        }
-        let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "generateName": "cluster-" } }))?;
-        let created = Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
-        Ok(Place {
-            kubernetes,
-            client,
-            namespace: created.metadata.name.unwrap(),
-        })
-    }
-
-    fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
+    /// The operator as the replica of this name.
     fn start(&self, replica: &str) -> Operator {
         self.start_with(replica, "1.0.0")
     }
 
     /// An operator that comes with this tag of the members' image.
     fn start_with(&self, replica: &str, tag: &str) -> Operator {
-        let config = Config {
-            node_image_repository: "example.org/kvnode".to_owned(),
-            node_image_tag: tag.to_owned(),
-            node_image_pull_policy: "IfNotPresent".to_owned(),
-            namespace: self.namespace.clone(),
-            service_account: "kvfleet".to_owned(),
+        self.operate_with(Config {
             pod_name: replica.to_owned(),
-            lease_name: "kvfleet".to_owned(),
-            watch_namespaces: vec![self.namespace.clone()],
-            health_listen: ([127, 0, 0, 1], 0).into(),
-        };
-        let (stop, stopped) = oneshot::channel();
-        let kubernetes = self.kubernetes.clone();
-        let task = tokio::spawn(run(config, kubernetes, async move {
-            // Also when the sender is gone: the test is over.
-            let _ = stopped.await;
-        }));
-        Operator { stop, task }
+            node_image_tag: tag.to_owned(),
+            ..self.config()
+        })
     }
 
     async fn apply_cluster(&self) -> Result<KvCluster> {
@@ -139,21 +85,9 @@ impl Place {
     }
 }
 
-struct Operator {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), RunError>>,
-}
-
-impl Operator {
-    async fn stop(self) -> Result<()> {
-        drop(self.stop);
-        Ok(tokio::time::timeout(PATIENCE, self.task).await???)
-    }
-}
-
 #[tokio::test]
 async fn every_object_is_made_owned_and_put_back() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let operator = place.start("one");
     let cluster = place.apply_cluster().await?;
     let told = place.until_reason(ConditionType::PROGRESSING, "Forming").await?;
@@ -220,7 +154,7 @@ fn set_config(set: &StatefulSet) -> String {
 
 #[tokio::test]
 async fn a_secret_of_a_running_cluster_is_not_made_anew_in_silence() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let operator = place.start("one");
     place.apply_cluster().await?;
     place.until_reason(ConditionType::PROGRESSING, "Forming").await?;
@@ -242,7 +176,7 @@ async fn a_secret_of_a_running_cluster_is_not_made_anew_in_silence() -> Result<(
 
 #[tokio::test]
 async fn what_belongs_to_others_is_told_and_left_alone() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let foreign: Service = serde_json::from_value(json!({
         "metadata": { "name": "prod-peers" }, "spec": { "selector": { "app": "theirs" }, "ports": [{ "port": 1 }] },
     }))?;
@@ -261,7 +195,7 @@ async fn what_belongs_to_others_is_told_and_left_alone() -> Result<()> {
 
 #[tokio::test]
 async fn volumes_of_others_start_nothing() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let claim = |ordinal: u32, labels: BTreeMap<&str, &str>| -> Result<PersistentVolumeClaim> {
         Ok(serde_json::from_value(json!({
             "metadata": { "name": format!("data-prod-s0-{ordinal}"), "labels": labels },
@@ -295,7 +229,7 @@ async fn volumes_of_others_start_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn one_replica_is_active_and_a_released_lease_is_taken_at_once() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let first = place.start("one");
     place.until_lease("one").await?;
     let second = place.start("two");
@@ -311,7 +245,7 @@ async fn one_replica_is_active_and_a_released_lease_is_taken_at_once() -> Result
 
 #[tokio::test]
 async fn a_replica_whose_lease_is_taken_ends() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let operator = place.start("one");
     place.until_lease("one").await?;
     let steal = Patch::Merge(json!({ "spec": { "holderIdentity": "thief" } }));

@@ -25,6 +25,7 @@ use kvfleet_crds::{
     KvCluster, Tenant,
     conditions::{ConditionType, find},
 };
+use kvfleet_operator::config::Config;
 use place::{PATIENCE, Place};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -130,7 +131,13 @@ async fn the_operator_does_its_work_and_nothing_else() -> Result<()> {
     }));
 
     // With no more rights than the chart gives.
-    let operator = place.operate_as(kubernetes, &release);
+    let operator = place.operate_as(
+        kubernetes,
+        Config {
+            lease_name: release.clone(),
+            ..place.config()
+        },
+    );
     let cluster: KvCluster = of(json!({
         "apiVersion": "kvfleet.dev/v1alpha1", "kind": "KvCluster", "metadata": { "name": "prod" }, "spec": { "storage": { "size": "1Gi" } },
     }));

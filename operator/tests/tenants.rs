@@ -5,80 +5,28 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::{api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
-    runtime::wait::{await_condition, conditions},
+    runtime::wait::await_condition,
 };
 use kvfleet_crds::{
     KvCluster, Tenant,
     conditions::{ConditionType, find},
     names::FINALIZER_TENANT_DATA,
 };
-use kvfleet_operator::{RunError, config::Config, lift_finalizers, run};
+use kvfleet_operator::lift_finalizers;
 use serde_json::{Value, json};
-use tokio::{sync::oneshot, task::JoinHandle};
+
+#[path = "support/place.rs"]
+mod place;
+
+use place::{PATIENCE, Place};
 
 const MANAGER: &str = "kvfleet-tenant-tests";
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A namespace of its own, and the operator working in it alone.
-struct Place {
-    kubernetes: kube::Config,
-    client: Client,
-    namespace: String,
-}
 
 impl Place {
-    async fn new() -> Result<Self> {
-        let path =
-            std::env::var("KVFLEET_TEST_KUBECONFIG").context("KVFLEET_TEST_KUBECONFIG names no kubeconfig: run `make integration`")?;
-        let kubernetes = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?;
-        let client = Client::try_from(kubernetes.clone())?;
-        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for definition in kvfleet_crds::definition::all() {
-            let name = definition.pointer("/metadata/name").and_then(Value::as_str).unwrap().to_owned();
-            definitions
-                .patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&definition))
-                .await?;
-            let established = await_condition(definitions.clone(), &name, conditions::is_crd_established());
-            tokio::time::timeout(PATIENCE, established).await??;
-        }
-        let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "generateName": "tenants-" } }))?;
-        let created = Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
-        Ok(Place {
-            kubernetes,
-            client,
-            namespace: created.metadata.name.unwrap(),
-        })
-    }
-
-    fn operate(&self) -> Operator {
-        let config = Config {
-            node_image_repository: "example.org/kvnode".to_owned(),
-            node_image_tag: "1.0.0".to_owned(),
-            node_image_pull_policy: "IfNotPresent".to_owned(),
-            namespace: self.namespace.clone(),
-            service_account: "kvfleet".to_owned(),
-            pod_name: "one".to_owned(),
-            lease_name: "kvfleet".to_owned(),
-            watch_namespaces: vec![self.namespace.clone()],
-            health_listen: ([127, 0, 0, 1], 0).into(),
-        };
-        let (stop, stopped) = oneshot::channel();
-        let kubernetes = self.kubernetes.clone();
-        let task = tokio::spawn(run(config, kubernetes, async move {
-            // Also when the sender is gone: the test is over.
-            let _ = stopped.await;
-        }));
-        Operator { stop, task }
-    }
-
     fn tenants(&self) -> Api<Tenant> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
@@ -132,18 +80,6 @@ impl Place {
     }
 }
 
-struct Operator {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), RunError>>,
-}
-
-impl Operator {
-    async fn stop(self) -> Result<()> {
-        drop(self.stop);
-        Ok(tokio::time::timeout(PATIENCE, self.task).await???)
-    }
-}
-
 fn message(tenant: &Tenant, type_: ConditionType) -> &str {
     let status = tenant.status.as_ref().unwrap();
     &find(&status.conditions, type_).unwrap().message
@@ -151,7 +87,7 @@ fn message(tenant: &Tenant, type_: ConditionType) -> &str {
 
 #[tokio::test]
 async fn a_tenant_waits_for_its_cluster_and_follows_its_ceilings() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("tenants").await?;
     let operator = place.operate();
     place.tenant("acme", &[], json!({ "quota": { "storage": "2Gi" } })).await?;
     let waiting = place.until_reason("acme", ConditionType::READY, "ClusterNotFound").await?;
@@ -187,7 +123,7 @@ async fn a_tenant_waits_for_its_cluster_and_follows_its_ceilings() -> Result<()>
 
 #[tokio::test]
 async fn the_finalizer_is_there_only_while_data_is_to_be_destroyed_and_holds_nobody_without_a_cluster() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("tenants").await?;
     let operator = place.operate();
     place.tenant("acme", &[], json!({ "deletionPolicy": "Delete" })).await?;
     let has = |wanted: bool| {
@@ -217,7 +153,7 @@ async fn the_finalizer_is_there_only_while_data_is_to_be_destroyed_and_holds_nob
 
 #[tokio::test]
 async fn lifting_leaves_no_finalizer_of_ours_and_all_of_others() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("tenants").await?;
     place.tenant("one", &[FINALIZER_TENANT_DATA], json!({})).await?;
     place
         .tenant("two", &["example.org/theirs", FINALIZER_TENANT_DATA], json!({}))

@@ -8,97 +8,36 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::{
-    api::{
-        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-        apps::v1::StatefulSet,
-        core::v1::{Event, Namespace, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service},
-    },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    apps::v1::StatefulSet,
+    core::v1::{Event, Namespace, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
     core::NamespaceResourceScope,
-    runtime::wait::{await_condition, conditions},
+    runtime::wait::await_condition,
 };
 use kvfleet_crds::{
     KvCluster, Tenant,
     conditions::{ConditionType, find},
     names::FINALIZER_TENANT_DATA,
 };
-use kvfleet_operator::{RunError, certificates::Pair, config::Config, run};
+use kvfleet_operator::certificates::Pair;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::{sync::oneshot, task::JoinHandle};
+
+#[path = "support/place.rs"]
+mod place;
+
+use place::Place;
 
 const MANAGER: &str = "kvfleet-truth-tests";
 /// Longer than the half minute after which trouble degrades and Secrets are looked at again.
 const PATIENCE: Duration = Duration::from_secs(75);
 
-/// A namespace of its own, and the operator working in it alone.
-struct Place {
-    client: Client,
-    namespace: String,
-    stop: oneshot::Sender<()>,
-    operator: JoinHandle<Result<(), RunError>>,
-}
-
 impl Place {
-    async fn new() -> Result<Self> {
-        let path =
-            std::env::var("KVFLEET_TEST_KUBECONFIG").context("KVFLEET_TEST_KUBECONFIG names no kubeconfig: run `make integration`")?;
-        let kubernetes = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?;
-        let client = Client::try_from(kubernetes.clone())?;
-        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for definition in kvfleet_crds::definition::all() {
-            let name = definition.pointer("/metadata/name").and_then(Value::as_str).unwrap().to_owned();
-            definitions
-                .patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&definition))
-                .await?;
-            let established = await_condition(definitions.clone(), &name, conditions::is_crd_established());
-            tokio::time::timeout(PATIENCE, established).await??;
-        }
-        let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "generateName": "truth-" } }))?;
-        let created = Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
-        let namespace = created.metadata.name.unwrap();
-        let config = Config {
-            node_image_repository: "example.org/kvnode".to_owned(),
-            node_image_tag: "1.0.0".to_owned(),
-            node_image_pull_policy: "IfNotPresent".to_owned(),
-            namespace: namespace.clone(),
-            service_account: "kvfleet".to_owned(),
-            pod_name: "one".to_owned(),
-            lease_name: "kvfleet".to_owned(),
-            watch_namespaces: vec![namespace.clone()],
-            health_listen: ([127, 0, 0, 1], 0).into(),
-        };
-        let (stop, stopped) = oneshot::channel();
-        let operator = tokio::spawn(run(config, kubernetes, async move {
-            // Also when the sender is gone: the test is over.
-            let _ = stopped.await;
-        }));
-        Ok(Place {
-            client,
-            namespace,
-            stop,
-            operator,
-        })
-    }
-
-    async fn end(self) -> Result<()> {
-        drop(self.stop);
-        Ok(tokio::time::timeout(PATIENCE, self.operator).await???)
-    }
-
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
     async fn make<K>(&self, object: Value) -> Result<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + serde::Serialize + DeserializeOwned + std::fmt::Debug,
@@ -206,7 +145,8 @@ fn condition(cluster: &KvCluster, type_: ConditionType) -> (String, Option<i64>)
 /// A1
 #[tokio::test]
 async fn what_a_quota_refuses_is_told_for_its_generation_and_degrades_when_it_lasts() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("truth").await?;
+    let operator = place.operate();
     place.cluster().await?;
     let none = json!({ "services.loadbalancers": "0" });
     let quota: ResourceQuota = place.make(json!({ "metadata": { "name": "q" }, "spec": { "hard": none } })).await?;
@@ -234,13 +174,14 @@ async fn what_a_quota_refuses_is_told_for_its_generation_and_degrades_when_it_la
         .await?;
     let service = place.api::<Service>().get("prod").await?;
     ensure!(service.spec.unwrap().type_.as_deref() == Some("LoadBalancer"), "it was tried again");
-    place.end().await
+    operator.stop().await
 }
 
 /// A1, second half: a pass that ends early still says why.
 #[tokio::test]
 async fn a_tenant_that_cannot_be_written_has_a_status_that_says_so() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("truth").await?;
+    let operator = place.operate();
     let name = format!("{}-no-finalizers", place.namespace);
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(place.client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(place.client.clone());
@@ -285,13 +226,14 @@ async fn a_tenant_that_cannot_be_written_has_a_status_that_says_so() -> Result<(
     place
         .until_said::<Tenant>("acme", ConditionType::READY, "ClusterNotFound", "")
         .await?;
-    place.end().await
+    operator.stop().await
 }
 
 /// A8b, B5
 #[tokio::test]
 async fn keys_that_do_not_fit_are_put_right_and_a_foreign_signing_key_is_told() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("truth").await?;
+    let operator = place.operate();
     place.cluster().await?;
     let published = place.secret("prod-jwt", "jwks.json").await?;
     let signing = place.secret("prod-jwt", "signing-key.pem").await?;
@@ -324,7 +266,7 @@ async fn keys_that_do_not_fit_are_put_right_and_a_foreign_signing_key_is_told() 
         place.secret("prod-jwt", "jwks.json").await? == published,
         "what members verify with is left alone"
     );
-    place.end().await
+    operator.stop().await
 }
 
 /// A Secret that three claims own as well as the KvCluster of this uid.
@@ -341,7 +283,8 @@ fn owned(uid: String) -> impl Fn(Option<&Secret>) -> bool + Send + Sync {
 /// The next step of a person may be to delete the KvCluster: the key that signs must not go with it because the authority is spoilt.
 #[tokio::test]
 async fn a_spoilt_authority_is_told_after_both_keys_are_bound_to_the_volumes() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("truth").await?;
+    let operator = place.operate();
     let cluster = place.cluster().await?;
     let id = cluster.uid().unwrap();
     let spoilt = json!({ "stringData": { "tls.key": "x" } });
@@ -356,13 +299,14 @@ async fn a_spoilt_authority_is_told_after_both_keys_are_bound_to_the_volumes() -
         place.until(name, "owned by the claims", owned(id.clone())).await?;
     }
     ensure!(place.secret("prod-ca", "tls.key").await? == "x", "what is spoilt is left as it is");
-    place.end().await
+    operator.stop().await
 }
 
 /// C5
 #[tokio::test]
 async fn the_signing_key_and_the_authority_live_as_long_as_the_volumes() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("truth").await?;
+    let operator = place.operate();
     let first = place.cluster().await?;
     let id = first.uid().unwrap();
     for ordinal in 0..3 {
@@ -394,13 +338,14 @@ async fn the_signing_key_and_the_authority_live_as_long_as_the_volumes() -> Resu
     }
     ensure!(place.secret("prod-jwt", "signing-key.pem").await? == signing);
     ensure!(place.secret("prod-ca", "tls.key").await? == authority);
-    place.end().await
+    operator.stop().await
 }
 
 /// C5
 #[tokio::test]
 async fn the_secret_of_other_data_is_neither_used_nor_written_over() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("truth").await?;
+    let operator = place.operate();
     let secret: Secret = place
         .make(json!({ "metadata": { "name": "prod-ca", "labels": {
             "app.kubernetes.io/managed-by": "kvfleet-operator", "kvfleet.dev/cluster-id": "another" } }, "stringData": { "tls.key": "x" } }))
@@ -420,13 +365,14 @@ async fn the_secret_of_other_data_is_neither_used_nor_written_over() -> Result<(
         )
         .await?;
     ensure!(place.api::<Secret>().get("prod-ca").await?.resource_version() == secret.resource_version());
-    place.end().await
+    operator.stop().await
 }
 
 /// C3, A16
 #[tokio::test]
 async fn pods_that_never_were_ready_under_an_earlier_spec_are_made_again() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("truth").await?;
+    let operator = place.operate();
     place.cluster().await?;
     let template = place.api::<StatefulSet>().get("prod-s0").await?.spec.unwrap().template;
     let wanted = template.metadata.unwrap().annotations.unwrap()["kvfleet.dev/spec-hash"].clone();
@@ -451,13 +397,14 @@ async fn pods_that_never_were_ready_under_an_earlier_spec_are_made_again() -> Re
     for name in ["prod-s0-0", "prod-s0-1"] {
         ensure!(place.api::<Pod>().get(name).await?.metadata.deletion_timestamp.is_none(), "{name}");
     }
-    place.end().await
+    operator.stop().await
 }
 
 /// C4
 #[tokio::test]
 async fn why_a_pod_is_not_made_is_said_in_the_words_of_its_controller() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("truth").await?;
+    let operator = place.operate();
     place.cluster().await?;
     let set = place.api::<StatefulSet>().get("prod-s0").await?;
     let note = "create Pod prod-s0-0 in StatefulSet prod-s0 failed error: pods \"prod-s0-0\" is forbidden: failed quota: q: must specify limits.cpu";
@@ -474,13 +421,14 @@ async fn why_a_pod_is_not_made_is_said_in_the_words_of_its_controller() -> Resul
         .until_said::<KvCluster>("prod", ConditionType::DEGRADED, "PodBlocked", words)
         .await?;
     ensure!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    place.end().await
+    operator.stop().await
 }
 
 /// A13
 #[tokio::test]
 async fn a_pause_changes_nothing_but_certificates_and_says_what_waits() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("truth").await?;
+    let operator = place.operate();
     place.cluster().await?;
     let _: Tenant = place
         .make(
@@ -531,5 +479,5 @@ async fn a_pause_changes_nothing_but_certificates_and_says_what_waits() -> Resul
         .await?;
     let grown = |set: Option<&StatefulSet>| set.and_then(|set| set.spec.as_ref()?.replicas) == Some(5);
     place.until("prod-s0", "at five", grown).await?;
-    place.end().await
+    operator.stop().await
 }

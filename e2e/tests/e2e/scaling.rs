@@ -17,27 +17,11 @@ use serde_json::Value;
 /// Long enough for five members on a busy machine, one after the other.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// The members of the first shard that vote: the id of each, by pod.
-fn voters(namespace: &Namespace, cluster: &str) -> Result<BTreeMap<String, String>> {
-    let object = namespace.json(&["get", "kvcluster", cluster])?;
-    let members = object
-        .pointer("/status/shards/0/members")
-        .and_then(Value::as_array)
-        .context("no members")?;
-    let text = |member: &Value, field: &str| member.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let voter = |member: &&Value| member.get("voter").and_then(Value::as_bool) == Some(true);
-    Ok(members
-        .iter()
-        .filter(voter)
-        .map(|member| (text(member, "pod"), text(member, "id")))
-        .collect())
-}
-
 fn scale(namespace: &Namespace, cluster: &str, replicas: usize) -> Result<BTreeMap<String, String>> {
     namespace.kubectl(&["scale", &format!("kvcluster/{cluster}"), &format!("--replicas={replicas}")])?;
     let (voters, took) = wait::until(&format!("{replicas} members that vote"), PATIENCE, || {
         let ready = namespace.condition(&format!("kvcluster/{cluster}"), "Ready", "True")?;
-        Ok(Some(voters(namespace, cluster)?).filter(|voters| ready && voters.len() == replicas))
+        Ok(Some(namespace.voters(cluster)?).filter(|voters| ready && voters.len() == replicas))
     })?;
     println!("{replicas} members after {took:?}");
     let pods: BTreeSet<String> = (0..replicas).map(|ordinal| format!("{cluster}-s0-{ordinal}")).collect();
@@ -66,7 +50,7 @@ fn a_cluster_grows_and_shrinks_under_load() -> Result<()> {
     let acme = Credentials::of(&namespace, "acme")?;
     let load = probe.load(&acme, "scaling", 8, 60)?;
 
-    let three = voters(&namespace, "scaled")?;
+    let three = namespace.voters("scaled")?;
     let five = scale(&namespace, "scaled", 5)?;
     assert!(three.iter().all(|(pod, id)| five.get(pod) == Some(id)), "{three:?} {five:?}");
     let again = scale(&namespace, "scaled", 3)?;
@@ -102,7 +86,7 @@ fn a_member_that_lost_its_volume_is_replaced() -> Result<()> {
     namespace.ready("kvcluster/volume")?;
     namespace.ready("tenant/acme")?;
     let acme = Credentials::of(&namespace, "acme")?;
-    let before = voters(&namespace, "volume")?;
+    let before = namespace.voters("volume")?;
     let primary = namespace.primary("volume")?;
     let lost = before.keys().find(|pod| **pod != primary).context("a follower")?.clone();
     let load = probe.load(&acme, "volume", 8, 20)?;
@@ -110,7 +94,7 @@ fn a_member_that_lost_its_volume_is_replaced() -> Result<()> {
     namespace.kubectl(&["delete", "pvc", &format!("data-{lost}"), "--wait=false"])?;
     namespace.kubectl(&["delete", "pod", &lost, "--wait=false"])?;
     let (after, took) = wait::until("the member is another one", PATIENCE, || {
-        let voters = voters(&namespace, "volume")?;
+        let voters = namespace.voters("volume")?;
         let replaced = voters.len() == 3 && voters.get(&lost).is_some_and(|id| *id != before[&lost]);
         Ok(Some(voters).filter(|_| replaced))
     })?;

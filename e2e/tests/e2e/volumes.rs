@@ -14,19 +14,6 @@ use serde_json::{Value, json};
 /// Long enough for five members on a busy machine, one after the other.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// The ids of the members that vote, by pod.
-fn voters(namespace: &Namespace, cluster: &str) -> Result<BTreeMap<String, String>> {
-    let object = namespace.json(&["get", "kvcluster", cluster])?;
-    let members = object
-        .pointer("/status/shards/0/members")
-        .and_then(Value::as_array)
-        .context("no members")?;
-    let text = |member: &Value, field: &str| member.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let voter = |member: &&Value| member.get("voter").and_then(Value::as_bool) == Some(true);
-    let voters = members.iter().filter(voter);
-    Ok(voters.map(|member| (text(member, "pod"), text(member, "id"))).collect())
-}
-
 /// Two claims of five and their pods are deleted at once: the quorum is intact, and both members are replaced, one after the other.
 #[test]
 fn two_lost_volumes_of_five_are_replaced() -> Result<()> {
@@ -43,7 +30,7 @@ fn two_lost_volumes_of_five_are_replaced() -> Result<()> {
     namespace.ready("tenant/acme")?;
     let acme = Credentials::of(&namespace, "acme")?;
     assert_eq!(probe.key(&acme, "PUT", "kept", &["--body", "x"])?.status, 201);
-    let before = voters(&namespace, "five")?;
+    let before = namespace.voters("five")?;
     let primary = namespace.primary("five")?;
     let lost: Vec<&String> = before.keys().filter(|pod| **pod != primary).take(2).collect();
 
@@ -54,7 +41,7 @@ fn two_lost_volumes_of_five_are_replaced() -> Result<()> {
         namespace.kubectl(&["delete", "pod", pod, "--wait=false"])?;
     }
     let (after, took) = wait::until("both members are other ones", PATIENCE, || {
-        let voters = voters(&namespace, "five")?;
+        let voters = namespace.voters("five")?;
         let replaced = lost.iter().all(|pod| voters.get(*pod).is_some_and(|id| *id != before[*pod]));
         Ok(Some(voters).filter(|voters| replaced && voters.len() == 5))
     })?;
@@ -93,7 +80,7 @@ fn a_cluster_made_again_with_fewer_replicas_has_its_data() -> Result<()> {
     wait::until("one member that has the data", PATIENCE, || {
         assert_ne!(namespace.reason("kvcluster/fewer", "Degraded")?.as_deref(), Some("FormationLost"));
         let ready = namespace.condition("kvcluster/fewer", "Ready", "True")?;
-        Ok((ready && voters(&namespace, "fewer")?.len() == 1).then_some(()))
+        Ok((ready && namespace.voters("fewer")?.len() == 1).then_some(()))
     })?;
     namespace.ready("tenant/acme")?;
     let acme = Credentials::of(&namespace, "acme")?;

@@ -1,7 +1,7 @@
 //! Looks at rows, off the async threads. In: what to look at, for which tenant, until when. Out: what was found. Absent: what rows mean.
 //!
 //! tokio has 512 threads for blocking work, and a queue without an end before them that knows no tenants. So only a few looks are let in at
-//! a time, each tenant has its share of those places ([`Shares`]), and the others wait here, until their deadlines. A look that nobody waits
+//! a time, each tenant has its share of those places ([`Shares`]), and the others wait here, until their deadlines. A look that no request waits
 //! for any more, because its client has gone or its deadline has passed, ends at the next row; it keeps its place until then.
 
 use std::{
@@ -91,7 +91,7 @@ pub(super) async fn place(lane: &Arc<Shares>, tenant: TenantId, deadline: Instan
     place.map_err(|_| late("other reads kept the disk busy until the deadline; make fewer at a time, or wait longer (KV-Timeout)"))
 }
 
-/// Looks at rows, and no longer than somebody waits: the look gives nothing when it finds that it is not wanted.
+/// Looks at rows, and no longer than its request waits: the look gives nothing when it finds that it is not wanted.
 ///
 /// # Errors
 /// Those of the store; `deadline-exceeded`.

@@ -106,12 +106,6 @@ pub(super) fn untouched(Failure(mut problem): Failure) -> Failure {
     Failure(problem)
 }
 
-/// Of a read there is nothing to say about an outcome.
-pub(super) fn of_read(Failure(mut problem): Failure) -> Failure {
-    problem.outcome = None;
-    Failure(problem)
-}
-
 /// The state machine's word on a record.
 pub(super) fn refusal(refusal: Refusal) -> Failure {
     match refusal {

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kvfleet_api::{Code, error::Outcome};
+use kvfleet_api::Code;
 use tokio::time::Instant;
 
 use super::{
@@ -19,7 +19,7 @@ const BYTES: u64 = 128 << 20;
 /// What is not larger takes no part, and costs no lock: it is bounded by the number of connections.
 pub const FREE_BYTES: u64 = 16 << 10;
 
-/// How long somebody waits for others of its tenant to be done.
+/// How long a request waits for others of its tenant to be done.
 const TURN: Duration = Duration::from_secs(5);
 
 /// The memory of one member.
@@ -28,7 +28,7 @@ pub(super) fn whole() -> Arc<Shares> {
 }
 
 /// Requests that may wait for their clients, or for a revision, at a time: as many as the data port has connections. A request under way
-/// is never cut off, so whoever could have all of them wait would close the port.
+/// is never cut off, so a tenant that could let all of them wait would close the port.
 pub(super) fn waiting() -> Arc<Shares> {
     Shares::new(Descriptors::now().data as u64)
 }
@@ -39,11 +39,11 @@ pub(super) fn waiting() -> Arc<Shares> {
 /// `overloaded` at once when the tenant has its share of them: a request that waited for a place would itself hold a connection.
 pub(super) fn wait(waiting: &Arc<Shares>, tenant: TenantId) -> Result<Share, Failure> {
     waiting.try_take(tenant, 1).ok_or_else(|| {
-        failure::untouched(failure::problem(
+        failure::problem(
             Code::Overloaded,
             "too many requests of the tenant wait at this member, for their bodies or for a revision (min_revision): make fewer at a time, send \
              bodies without delay; then try again",
-        ))
+        )
     })
 }
 
@@ -65,7 +65,7 @@ impl<'a> Memory<'a> {
     /// # Errors
     /// `overloaded`
     pub fn wait(self) -> Result<Share, Failure> {
-        wait(self.waiting, self.tenant)
+        wait(self.waiting, self.tenant).map_err(failure::untouched)
     }
 
     /// Has a body's share cover this many bytes.
@@ -78,11 +78,7 @@ impl<'a> Memory<'a> {
             Some(share) => share.grow(bytes, until).await,
             None => self.memory.take(self.tenant, bytes, until).await.map(|taken| *share = Some(taken)),
         };
-        held.map_err(|Full| {
-            let Failure(mut problem) = no_room();
-            problem.outcome = Some(Outcome::NotApplied);
-            Failure(problem)
-        })
+        held.map_err(|Full| failure::untouched(no_room()))
     }
 
     /// A share for an answer.

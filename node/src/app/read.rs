@@ -291,7 +291,7 @@ impl App {
             return Err(failure::far_ahead(revision, applied));
         }
         // The token is genuine; whether it still opens the tenant is told by the view that is waited for.
-        let _place = wait(&self.waiting, TenantId(caller.claims.tid)).map_err(failure::of_read)?;
+        let _place = wait(&self.waiting, TenantId(caller.claims.tid))?;
         match self.group.wait_revision(revision, deadline).await {
             Err(ReadError::Deadline) => Err(failure::not_reached(revision, self.views.latest().revision())),
             other => other.map_err(failure::read),

@@ -11,7 +11,7 @@
 //! beyond the tenant's threshold until it is done.
 //!
 //! It costs one lock for each change, and at each return a look at the first in each queue that is not empty: no more than requests wait,
-//! so no more than there are connections. Whoever returns something pays.
+//! so no more than there are connections. The request that returns something pays.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -201,7 +201,7 @@ impl Drop for Share {
     }
 }
 
-/// A place in a queue, which is left when nobody waits any more.
+/// A place in a queue, which is left when its request has gone.
 struct Turn<'a> {
     share: &'a Share,
     place: Place,
@@ -229,7 +229,7 @@ impl Account {
 }
 
 impl State {
-    /// Grants it at once, if nobody of the same tenant goes before.
+    /// Grants it at once, if no request of the same tenant goes before.
     fn ask(&mut self, tenant: TenantId, place: Place, more: u64) -> bool {
         let account = self.accounts.get(&tenant);
         let is_first = account.is_none_or(|account| account.goes_first(place));

@@ -2,7 +2,7 @@
 //! body that does not come in time is given up.
 //!
 //! A large body takes from its tenant's share of the member's memory as its bytes arrive: what a client has announced and not sent
-//! yet holds nothing, so slow clients keep nobody out.
+//! yet holds nothing, so slow clients keep no other out.
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ use crate::{
 const SHORTEST: Duration = Duration::from_millis(50);
 /// How long a command may take before it is left for the next look.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After a command pauses as much time as it took, up to this: whoever writes meanwhile has the log and the apply threads half of the time.
+/// After a command pauses as much time as it took, up to this: those who write meanwhile have the log and the apply threads half of the time.
 const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// Whose turn it is. While records expire without end the rows of deleted tenants must go too, and the other way round.
@@ -75,7 +75,7 @@ impl Looked {
             };
         }
         let (view, looked_ms) = (Arc::clone(view), self.until_ms);
-        // A store that cannot be read is met again by whoever must read it.
+        // A store that cannot be read is met again by the next that must read it.
         let due = runtime::blocking(move || view.sweep_due(looked_ms, until_ms)).await.ok()?.ok()?;
         self.until_ms = due.unwrap_or(u64::MAX).saturating_sub(1).min(now_ms);
         due

@@ -70,7 +70,7 @@ impl Limits {
     /// What is held on a volume of this size (if that is known) with this much room above its reserve.
     fn most_on(&self, volume: Option<u64>, room: u64) -> Size {
         let bytes = match volume {
-            // Whoever is away shall not stop the writes of all.
+            // A member that is away shall not stop the writes of all.
             _ if room == 0 => self.most_at_least,
             Some(total) => (total / Self::SHARE).min(self.most.bytes).max(self.most_at_least),
             None => self.most.bytes,
@@ -136,7 +136,7 @@ impl Retention {
         *self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For another member: the index below which nobody needs anything.
+    /// For another member: the index below which no member needs anything.
     pub(super) fn unneeded(&self) -> u64 {
         self.unneeded.load(Ordering::Relaxed)
     }

@@ -266,7 +266,7 @@ fn size_without_set(there: u32, names: &ClusterNames, id: Option<&str>, claims: 
     there.max(claims::places(names, id, claims))
 }
 
-/// How many pods an annotation tells. Whoever may edit the StatefulSet may write any number, and each costs a place and a question.
+/// How many pods an annotation tells. All who may edit the StatefulSet may write any number, and each costs a place and a question.
 fn pods(text: &str) -> Option<u32> {
     text.parse::<u32>().ok().map(|pods| pods.min(MOST_PODS))
 }

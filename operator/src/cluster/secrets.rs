@@ -2,7 +2,7 @@
 //!
 //! In: a [`Validated`] and the volume claims. Out: `<cluster>-ca`, `-jwt`, `-peer-tls` and `-operator-tls`, the last two renewed in time and
 //! put right when they are spoilt. With `whenDeleted: Retain` the authority and the key that signs tokens are owned by the claims too: they
-//! outlive the KvCluster and go with the last volume of their data. Absent: making anew what a running cluster cannot do without, and any use of
+//! outlive the KvCluster and go with the last volume of their data. Absent: making again what a running cluster cannot do without, and any use of
 //! another cluster's Secret: those are reported.
 
 use std::{collections::BTreeMap, time::SystemTime};

@@ -108,7 +108,7 @@ fn is_owned(claim: &PersistentVolumeClaim) -> bool {
 /// Its group has three members, and the KvCluster asks for one: all three may be needed for a majority.
 #[tokio::test]
 async fn a_kvcluster_made_again_with_fewer_replicas_has_places_for_all_its_volumes() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     for ordinal in 0..3 {
         let mut claim = claim(&format!("data-prod-s0-{ordinal}"), Some("one"));
         claim["metadata"]["annotations"] = json!({ "kvfleet.dev/formed": "true" });
@@ -130,7 +130,7 @@ async fn a_kvcluster_made_again_with_fewer_replicas_has_places_for_all_its_volum
 /// `whenDeleted: Delete` binds the cluster's own claims to it, and no copy that carries their labels.
 #[tokio::test]
 async fn a_user_s_copy_of_a_claim_is_not_taken() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let operator = place.start("one");
     let spec = json!({ "storage": { "size": "1Gi", "retention": { "whenDeleted": "Delete" } } });
     let id = place.apply_cluster_with(spec).await?.uid().unwrap();
@@ -176,7 +176,7 @@ async fn a_user_s_copy_of_a_claim_is_not_taken() -> Result<()> {
 /// The claim of a pod to come carries no label, so no cache shows it: the StatefulSet would mount it.
 #[tokio::test]
 async fn a_stranger_s_claim_holds_up_growth_and_nothing_else() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let operator = place.start("one");
     let id = place.apply_cluster().await?.uid().unwrap();
     place.until_reason(ConditionType::PROGRESSING, "Forming").await?;
@@ -219,7 +219,7 @@ async fn a_stranger_s_claim_holds_up_growth_and_nothing_else() -> Result<()> {
 /// may keep the volumes bound to it.
 #[tokio::test]
 async fn volumes_that_are_to_stay_are_let_go_whatever_else_is_wrong() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let operator = place.start("one");
     let cluster = place.apply_cluster().await?;
     let id = cluster.uid().unwrap();
@@ -243,7 +243,7 @@ async fn volumes_that_are_to_stay_are_let_go_whatever_else_is_wrong() -> Result<
 /// Two volumes of three are the group's majority: the third one, another owner's, keeps no pod from coming but its own.
 #[tokio::test]
 async fn a_set_that_was_deleted_is_made_again_with_the_pods_of_the_data() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let operator = place.start("one");
     let id = place.apply_cluster().await?.uid().unwrap();
     place.until_reason(ConditionType::PROGRESSING, "Forming").await?;
@@ -264,7 +264,7 @@ async fn a_set_that_was_deleted_is_made_again_with_the_pods_of_the_data() -> Res
 
 #[tokio::test]
 async fn an_image_that_never_came_up_goes_with_the_chart_that_named_it() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let operator = place.start_with("one", "nope");
     place.apply_cluster().await?;
     place
@@ -281,7 +281,7 @@ async fn an_image_that_never_came_up_goes_with_the_chart_that_named_it() -> Resu
 /// Neither a newer operator nor the loss of the StatefulSet changes the image that members run.
 #[tokio::test]
 async fn the_image_that_runs_outlives_the_statefulset() -> Result<()> {
-    let place = Place::new().await?;
+    let place = Place::new("cluster").await?;
     let operator = place.start_with("one", "0.9.0");
     let id = place.apply_cluster().await?.uid().unwrap();
     place.until_reason(ConditionType::PROGRESSING, "Forming").await?;

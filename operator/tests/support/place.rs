@@ -55,19 +55,23 @@ impl Place {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// The operator, with the rights of whoever `kubernetes` names.
-    pub fn operate_as(&self, kubernetes: kube::Config, lease: &str) -> Operator {
-        let config = Config {
+    /// The operator, as it is configured here but for a test's own wishes.
+    pub fn config(&self) -> Config {
+        Config {
             node_image_repository: "example.org/kvnode".to_owned(),
             node_image_tag: "1.0.0".to_owned(),
             node_image_pull_policy: "IfNotPresent".to_owned(),
             namespace: self.namespace.clone(),
             service_account: "kvfleet".to_owned(),
             pod_name: "one".to_owned(),
-            lease_name: lease.to_owned(),
+            lease_name: "kvfleet".to_owned(),
             watch_namespaces: vec![self.namespace.clone()],
             health_listen: ([127, 0, 0, 1], 0).into(),
-        };
+        }
+    }
+
+    /// An operator of this configuration, with the rights of the account that `kubernetes` names.
+    pub fn operate_as(&self, kubernetes: kube::Config, config: Config) -> Operator {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(run(config, kubernetes, async move {
             // Also when the sender is gone: the test is over.
@@ -77,13 +81,17 @@ impl Place {
     }
 
     pub fn operate(&self) -> Operator {
-        self.operate_as(self.kubernetes.clone(), "kvfleet")
+        self.operate_with(self.config())
+    }
+
+    pub fn operate_with(&self, config: Config) -> Operator {
+        self.operate_as(self.kubernetes.clone(), config)
     }
 }
 
 pub struct Operator {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), RunError>>,
+    pub task: JoinHandle<Result<(), RunError>>,
 }
 
 impl Operator {

@@ -35,7 +35,7 @@ pub(super) struct Seen {
     pub(super) attended: Option<Attended>,
     /// From here on the log is kept in any case.
     pub(super) least_from: u64,
-    /// Before this, it is held for nobody.
+    /// Before this, it is held for no member.
     pub(super) most_from: u64,
 }
 
@@ -51,7 +51,7 @@ impl Seen {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Nobody that the log is held for needs anything below. 0 when that is not known.
+    /// No member that the log is held for needs anything below. 0 when that is not known.
     pub(super) unneeded: u64,
     /// The first index that stays.
     pub(super) cut_to: u64,

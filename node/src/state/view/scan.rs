@@ -52,7 +52,7 @@ pub enum Ended {
     After(String),
     /// There was no room for the first record.
     NoRoom,
-    /// Nobody waits for the page any more.
+    /// No request waits for the page any more.
     Unwanted,
 }
 

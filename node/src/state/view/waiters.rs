@@ -1,5 +1,5 @@
 //! Readers that wait for a number (a revision, a log index) that will be reached. In: the number, and news of how far it has come. Out:
-//! those are woken whose number is reached, and nobody else: readers that wait for what is far away cost a batch nothing.
+//! those are woken whose number is reached, and no others: readers that wait for what is far away cost a batch nothing.
 //!
 //! A waiter costs about 200 bytes and is a request on a connection of its own, so there are no more of them than connections. News costs
 //! one lock, and a step in a tree for each waiter that is due.
@@ -82,7 +82,7 @@ impl Waiters {
         }
     }
 
-    /// No more news will come: nobody is left waiting.
+    /// No more news will come: no one is left waiting.
     pub(super) fn close(&self) {
         let mut queue = self.queue();
         queue.closed = true;
@@ -99,7 +99,7 @@ impl Waiters {
     }
 }
 
-/// A place in the queue, which is left when nobody waits any more.
+/// A place in the queue, which is left when its request has gone.
 struct Waiting<'a> {
     waiters: &'a Waiters,
     place: Place,

@@ -10,12 +10,12 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
 use kube::{
-    Api, ResourceExt,
+    ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
     runtime::wait::await_condition,
 };
@@ -32,8 +32,6 @@ mod place;
 mod volumes;
 
 use place::{Operator, PATIENCE, Place};
-
-const MANAGER: &str = "kvfleet-cluster-tests";
 
 impl Place {
     /// The operator as the replica of this name.

@@ -11,10 +11,10 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     apps::v1::StatefulSet,
-    core::v1::{Event, Namespace, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service},
+    core::v1::{Event, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service},
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
     core::NamespaceResourceScope,
     runtime::wait::await_condition,
@@ -33,7 +33,6 @@ mod place;
 
 use place::Place;
 
-const MANAGER: &str = "kvfleet-truth-tests";
 /// Longer than the half minute after which trouble degrades and Secrets are looked at again.
 const PATIENCE: Duration = Duration::from_secs(75);
 

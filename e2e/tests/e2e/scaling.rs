@@ -12,7 +12,6 @@ use kvfleet_e2e::{
     probe::{Credentials, Probe},
     wait,
 };
-use serde_json::Value;
 
 /// Long enough for five members on a busy machine, one after the other.
 const PATIENCE: Duration = Duration::from_secs(240);

@@ -1,15 +1,15 @@
 //! Which volumes a cluster needs, and which it leaves alone.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kvfleet_e2e::{
     manifest,
     namespace::Namespace,
     probe::{Credentials, Probe},
     wait,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Long enough for five members on a busy machine, one after the other.
 const PATIENCE: Duration = Duration::from_secs(240);

@@ -175,7 +175,7 @@ impl LogFormat {
 #[serde(rename_all = "camelCase", default)]
 pub struct Maintenance {
     /// While true the operator changes nothing but the status, the label of the primary's pod and the cluster's certificates,
-    /// which it goes on renewing. The members serve on. `Ready` is false as long as something waits for the end of the pause.
+    /// which it goes on renewing; volumes that are to stay (`whenDeleted: Retain`) it lets go. The members serve on. `Ready` is false as long as something waits for the end of the pause.
     /// Tenants of the cluster wait too (`Accepted=Unknown, reason=ClusterPaused`): none is placed, changed, released or
     /// destroyed. Default false.
     pub paused: bool,

@@ -217,10 +217,13 @@ impl Office {
         });
     }
 
+    /// As if a snapshot were under way for as long as the permit lives: meanwhile none is really sent, whose end would be taken for this one's.
     #[cfg(test)]
-    pub(super) fn pretend_to_send(&self, member: u64, needs_from: u64) {
+    pub(super) async fn pretend_to_send(&self, member: u64, needs_from: u64) -> tokio::sync::SemaphorePermit<'_> {
+        let turn = self.sending.acquire().await.expect("it is never closed");
         let attended = Attended { member, needs_from };
         self.attend(Some(Attending { attended, sent: None }));
+        turn
     }
 
     /// Whose state this is.

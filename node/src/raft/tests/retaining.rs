@@ -213,7 +213,8 @@ async fn the_log_is_held_from_where_a_snapshot_ends_that_is_being_sent() {
     }
     until_held_below(&fleet, leader, 2 * VALUE).await;
     let from = fleet.group(leader).status().applied_index.unwrap() + 1;
-    fleet.group(leader).inner.snapshots.pretend_to_send(fleet.seats[away].id, from);
+    let sender = fleet.group(leader).clone();
+    let sending = sender.inner.snapshots.pretend_to_send(fleet.seats[away].id, from).await;
     for n in 0..5 {
         fleet.put(leader, "k", &value(VALUE, n)).await;
     }
@@ -224,6 +225,7 @@ async fn the_log_is_held_from_where_a_snapshot_ends_that_is_being_sent() {
     let wal = &fleet.group(leader).inner.wal;
     assert!(wal.purged().unwrap().index < from, "the first entry after the snapshot is there");
     assert_eq!(wal.size_from(from).entries, 5);
+    drop(sending);
     fleet.start(away).await;
     fleet.until(away, "ready", Group::is_ready).await;
     until_held_below(&fleet, leader, 2 * VALUE).await;

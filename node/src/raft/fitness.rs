@@ -83,6 +83,8 @@ impl Inner {
     pub(super) fn refuses(&self, command: &Command) -> Option<Refused> {
         match *self.intake.borrow() {
             Intake::All => None,
+            // What this member found of itself as the leader: the next look forgets it, and the one that leads now decides.
+            _ if !self.leadership.borrow().own => None,
             Intake::NoGrowth => grows(command, &self.views.latest()).then_some(Refused::For(ProposeError::NoRoom)),
             Intake::Nothing => Some(Refused::For(ProposeError::NoRoom)),
             Intake::Elsewhere => Some(Refused::ForNow),

@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::sync::Mutex;
 
 use super::*;
-use crate::log::disk::Disk;
 use crate::log::disk::fake::Flush;
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -116,9 +115,9 @@ fn a_failed_flush_is_fatal_and_never_tried_again() {
     };
     let wal = Wal::open_on(Arc::new(disk.clone()), Options { on_fatal, ..small() }).unwrap();
     append(&wal, vec![entry(1, 0, b"before")]);
-    // Otherwise the flush that fails could be that of the next segment, which is prepared on another thread.
+    // Otherwise the flush that fails could be that of the next segment, which is prepared on another thread: its name is flushed last.
     wait_until("the next segment is prepared", || {
-        disk.names().unwrap().iter().any(|name| name.ends_with(".spare"))
+        disk.durable_names().iter().any(|name| name.ends_with(".spare"))
     });
     disk.set_flush(Flush::Fails);
     let error = wait(|done| wal.append(vec![entry(1, 1, b"lost")], done)).unwrap_err();

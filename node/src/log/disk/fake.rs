@@ -108,12 +108,12 @@ impl FakeDisk {
         self.world().flush = flush;
     }
 
-    /// How many bytes all files together may have.
     /// The names that a power cut would leave.
     pub(crate) fn durable_names(&self) -> Vec<String> {
         self.world().durable_names.keys().cloned().collect()
     }
 
+    /// How many bytes all files together may have.
     pub(crate) fn set_capacity(&self, capacity: u64) {
         self.world().capacity = capacity;
     }

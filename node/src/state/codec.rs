@@ -6,6 +6,7 @@
 
 mod command;
 mod configuration;
+pub(crate) mod message;
 mod response;
 
 use bytes::{Bytes, BytesMut};
@@ -41,6 +42,24 @@ pub enum DecodeError {
         field: &'static str,
         /// What was found.
         value: u64,
+    },
+    /// Another format than the one that is expected here.
+    #[error("{what}: format {found}, and this program reads {known}: run the version that wrote it")]
+    OtherFormat {
+        /// What was read.
+        what: &'static str,
+        /// What was found.
+        found: u8,
+        /// What this program reads.
+        known: u8,
+    },
+    /// No message.
+    #[error("{what} cannot be read: {reason}")]
+    NoMessage {
+        /// What was read.
+        what: &'static str,
+        /// The reader's reason.
+        reason: prost::DecodeError,
     },
     /// A text that is not UTF-8.
     #[error("`{field}` is not utf-8")]

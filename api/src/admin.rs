@@ -219,10 +219,27 @@ pub struct MemberReport {
     /// The change of the members that runs, if the answering member leads and one does.
     #[serde(default)]
     pub change: Option<MembershipChange>,
+    /// The feature level of the group, as far as this member has applied it; none while it is blank or quarantined.
+    #[serde(default)]
+    pub level: Option<u32>,
+    /// On a leader that would raise the level: who or what holds it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub level_held_by: Vec<String>,
+    /// The feature levels that its program knows.
+    pub supported_levels: LevelRange,
     /// Bytes of its data directory.
     pub storage_used: u64,
     /// How many tenants it serves (released ones not counted).
     pub tenants: u64,
+}
+
+/// The feature levels that a program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LevelRange {
+    /// The lowest level of a group that it can be part of.
+    pub lowest: u32,
+    /// The highest one.
+    pub highest: u32,
 }
 
 /// The answer of `POST /admin/release`: the quarantined member has put its data aside and starts as this one.
@@ -291,6 +308,9 @@ pub struct Settings {
     pub request_timeout_ms: u64,
     /// The longest deadline that a request may name, milliseconds.
     pub max_request_timeout_ms: u64,
+    /// Whether the feature level stays as it is, so that the members' program can still be rolled back.
+    #[serde(default)]
+    pub hold_level: bool,
 }
 
 impl Default for Settings {
@@ -303,6 +323,7 @@ impl Default for Settings {
             scan_bytes: 1 << 20,
             request_timeout_ms: 5_000,
             max_request_timeout_ms: 60_000,
+            hold_level: false,
         }
     }
 }

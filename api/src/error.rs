@@ -78,6 +78,8 @@ codes! {
     UnsupportedMediaType = "unsupported-media-type", 415, "The media type is not supported", false;
     /// A failure inside the server.
     Internal = "internal", 500, "The server failed", true;
+    /// Some members of the shard may not know it yet: it needs a higher feature level.
+    NotYetSupported = "not-yet-supported", 501, "The shard does not support this yet", true;
     /// The shard has no leader at the moment.
     NoLeader = "no-leader", 503, "The shard has no leader", true;
     /// The member is shutting down.

@@ -20,6 +20,7 @@ mod tenants;
 
 use std::{path::PathBuf, sync::Arc};
 
+use kvfleet_api::admin::LevelRange;
 use prometheus_client::registry::Registry;
 
 pub use quarantined::{Quarantined, ReleaseReply, router as quarantined_router};
@@ -55,6 +56,15 @@ impl Member {
     pub(crate) fn deadline(&self) -> tokio::time::Instant {
         let milliseconds = self.views.latest().settings().request_timeout_ms;
         tokio::time::Instant::now() + std::time::Duration::from_millis(milliseconds)
+    }
+
+    /// The feature levels that its program knows.
+    pub(crate) fn supported_levels(&self) -> LevelRange {
+        let (lowest, highest) = self.group.supported_levels();
+        LevelRange {
+            lowest: lowest.0,
+            highest: highest.0,
+        }
     }
 
     /// Bytes of the data directory. Walks it, off the async threads.

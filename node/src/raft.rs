@@ -21,6 +21,7 @@ mod membership;
 mod network;
 mod petition;
 mod propose;
+mod raising;
 mod read;
 mod replacement;
 mod retention;
@@ -74,7 +75,7 @@ use crate::{
     log::Wal,
     peer::{PeerAddress, Transport},
     runtime,
-    state::{Machine, Views, snapshot::Origin},
+    state::{Level, Machine, Views, snapshot::Origin},
     storage::{Store, StoreError},
 };
 
@@ -109,6 +110,12 @@ struct Inner {
     snapshots: Arc<snapshot::Office>,
     /// Another member holds other data, and nobody knows who is right.
     doubted: AtomicBool,
+    /// The newest feature level that this program knows.
+    known: Level,
+    /// Held while it is decided whether the level is raised, and while a new member is looked at and taken in: the one counts on the other.
+    level_turn: tokio::sync::Mutex<()>,
+    /// On the leader: who or what holds the level.
+    level_held_by: watch::Sender<Vec<String>>,
     draining: AtomicBool,
     recovered: AtomicBool,
     heard_leader: Mutex<Option<Instant>>,
@@ -152,12 +159,18 @@ impl Group {
             cluster: settings.cluster_id,
             shard: settings.shard,
         };
-        let snapshots = Arc::new(snapshot::Office::new(origin, snapshot::Place::of(&machine), damage.clone()));
+        let known = machine.known();
+        let place = snapshot::Place::of(&machine);
+        let snapshots = Arc::new(snapshot::Office::new(origin, known, place, damage.clone()));
         let log = LogStore::new(wal.clone());
         let progress = Arc::new(Progress::new(machine.calls()));
         let applying = apply::start(machine, log.durable_end(), Arc::clone(&progress), {
             let snapshots = Arc::clone(&snapshots);
-            move |reason| snapshots.found_damage(reason)
+            move |error: &StoreError| match error {
+                StoreError::NewerLevel { found, .. } => snapshots.is_above(*found),
+                error if error.is_damage() => snapshots.found_damage(format!("an entry cannot be applied: {error}")),
+                _ => {}
+            }
         });
         let (machine, ended) = applying.map_err(|source| StartError::Apply { source })?;
         let freshness = Arc::new(Freshness::new());
@@ -170,7 +183,10 @@ impl Group {
         );
         let started = Instant::now();
         let raft = Raft::new(settings.id, config, network, log, machine).await;
-        let raft = raft.map_err(|fatal| StartError::Recover { reason: fatal.to_string() })?;
+        let raft = raft.map_err(|fatal| match snapshots.too_new() {
+            Some(error) => StartError::NewerLevel(error),
+            None => StartError::Recover { reason: fatal.to_string() },
+        })?;
         freshness.follow(raft.metrics());
 
         let (reads, [linearizable, leased]) = read::queues();
@@ -184,6 +200,9 @@ impl Group {
             damage,
             snapshots,
             doubted: AtomicBool::new(false),
+            known,
+            level_turn: tokio::sync::Mutex::default(),
+            level_held_by: watch::Sender::default(),
             draining: AtomicBool::new(false),
             recovered: AtomicBool::new(false),
             heard_leader: Mutex::new(None),
@@ -208,6 +227,7 @@ impl Group {
             runtime::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Quorum, linearizable)).abort_handle(),
             runtime::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Lease, leased)).abort_handle(),
             runtime::spawn(Arc::clone(&inner).lead()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).raise_level()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).watch_fitness()).abort_handle(),
@@ -369,6 +389,23 @@ impl Group {
     /// returns then, too.
     pub fn damage(&self) -> Option<String> {
         self.inner.damage.borrow().clone()
+    }
+}
+
+impl Group {
+    /// The feature levels that this member's program knows, lowest and highest.
+    pub fn supported_levels(&self) -> (Level, Level) {
+        (Level::FIRST, self.inner.known)
+    }
+
+    /// Who or what holds the feature level, as this member, leading, found at its last look; empty where it does not look.
+    pub fn level_held_by(&self) -> Vec<String> {
+        self.inner.level_held_by.borrow().clone()
+    }
+
+    /// That the log asks for a feature level above this program's, once it does. [`Group::failed`] returns then, too.
+    pub fn too_new(&self) -> Option<StoreError> {
+        self.inner.snapshots.too_new()
     }
 }
 

@@ -31,7 +31,7 @@ use bytes::Bytes;
 pub use codec::DecodeError;
 pub use command::{Bound, Command, Condition, Kind, Proposal, PutMode, TenantId, Ttl};
 pub use digest::{Checkpoint, Digest};
-pub use level::Level;
+pub use level::{Level, Supported};
 pub use machine::Machine;
 pub use record::Record;
 pub use response::{Refusal, Response};

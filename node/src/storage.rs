@@ -18,7 +18,7 @@ use std::{ops::Bound, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::descriptors;
+use crate::{descriptors, state::Level};
 
 pub(crate) use calls::Counted;
 pub use calls::{Call, Calls};
@@ -300,6 +300,14 @@ pub enum StoreError {
         found: u64,
         /// The newest known.
         supported: u64,
+    },
+    /// Its members use what this program does not know.
+    #[error("this data is of feature level {found}, this program knows up to {known}: run kvnode of a version that knows level {found}")]
+    NewerLevel {
+        /// What was found.
+        found: Level,
+        /// The newest known.
+        known: Level,
     },
     /// The file system refused.
     #[error("state store: cannot {action} {}", path.display())]

@@ -33,6 +33,7 @@ pub(super) fn proposal(error: ProposeError) -> Problem {
         ProposeError::Draining => with(Code::Draining, Outcome::NotApplied, "this member is shutting down; ask another"),
         ProposeError::TooLarge => Problem::new(Code::InvalidBody, "the command is larger than a log entry may be", trace_id()),
         error @ ProposeError::NoRoom => with(Code::InsufficientStorage, Outcome::NotApplied, &error.to_string()),
+        error @ ProposeError::NotYetSupported { .. } => with(Code::NotYetSupported, Outcome::NotApplied, &error.to_string()),
         ProposeError::Failed(reason) => internal(reason),
     }
 }

@@ -26,6 +26,9 @@ pub(super) async fn report(State(member): State<Member>) -> Json<MemberReport> {
         applied_revision: view.revision(),
         members: member.group.standings(),
         change: member.group.running_change(),
+        level: view.applied().map(|_| view.level().0),
+        level_held_by: member.group.level_held_by(),
+        supported_levels: member.supported_levels(),
         storage_used: member.storage_used().await,
         tenants: u64::try_from(view.served_tenants()).unwrap_or(u64::MAX),
     })

@@ -14,7 +14,7 @@ use axum::{
 };
 use kvfleet_api::{
     Code, Problem,
-    admin::{MemberReport, MemberState, Released},
+    admin::{LevelRange, MemberReport, MemberState, Released},
 };
 use prometheus_client::registry::Registry;
 use serde::Serialize;
@@ -42,6 +42,8 @@ pub struct Quarantined {
     pub member: Option<u64>,
     /// Its name.
     pub name: Arc<str>,
+    /// The feature levels that its program knows.
+    pub supported_levels: LevelRange,
     /// Why it takes no part.
     pub reason: Arc<str>,
     /// Its data directory.
@@ -95,6 +97,9 @@ async fn report(State(member): State<Quarantined>) -> Json<MemberReport> {
         applied_revision: 0,
         members: Vec::new(),
         change: None,
+        level: None,
+        level_held_by: Vec::new(),
+        supported_levels: member.supported_levels,
         storage_used: member.storage_used().await,
         tenants: 0,
     })

@@ -44,6 +44,7 @@ fn check(settings: &Settings) -> Result<(), Failure> {
         scan_bytes,
         request_timeout_ms,
         max_request_timeout_ms,
+        hold_level: _,
     } = settings;
     let within = |value: u64, least: u64, most: u64| (least..=most).contains(&value);
     let checks = [

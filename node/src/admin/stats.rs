@@ -1,6 +1,7 @@
 //! `GET /admin/stats`: figures of this member, for a person.
 
 use axum::{Json, extract::State};
+use kvfleet_api::admin::LevelRange;
 use serde::Serialize;
 
 use super::Member;
@@ -18,6 +19,10 @@ pub struct Stats {
     pub storage_used: u64,
     /// Resident memory, bytes; none where the system does not say.
     pub resident_memory: Option<u64>,
+    /// The feature level of the group, as far as this member has applied it.
+    pub level: u32,
+    /// The feature levels that the program knows.
+    pub supported_levels: LevelRange,
     /// The last applied revision.
     pub revision: u64,
     /// The last applied log index.
@@ -75,6 +80,8 @@ pub(super) async fn read(State(member): State<Member>) -> Json<Stats> {
         version: env!("CARGO_PKG_VERSION"),
         storage_used: member.storage_used().await,
         resident_memory: metrics::resident_bytes(),
+        level: view.level().0,
+        supported_levels: member.supported_levels(),
         revision: view.revision(),
         applied_index: view.applied().map(|applied| applied.index),
         digest: view.digest().to_string(),

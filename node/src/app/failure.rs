@@ -132,7 +132,7 @@ pub(super) fn refusal(refusal: Refusal) -> Failure {
         ),
         Refusal::PreconditionFailed { current } => precondition_failed(current),
         // Only commands of the admin port are refused like this.
-        Refusal::TenantNameTaken { .. } | Refusal::StaleGeneration { .. } | Refusal::UidMismatch => {
+        Refusal::TenantNameTaken { .. } | Refusal::StaleGeneration { .. } | Refusal::UidMismatch | Refusal::LevelSkipped { .. } => {
             unexpected("a refusal of a tenant's configuration")
         }
     }
@@ -149,6 +149,7 @@ pub(super) fn response(response: &Response) -> Failure {
         Response::Tenant(_) | Response::TenantGone { .. } => "a tenant",
         Response::Settings(_) => "settings",
         Response::TokenSpent { .. } => "a join token",
+        Response::Level(_) => "a feature level",
     };
     unexpected(found)
 }
@@ -172,6 +173,7 @@ pub(super) fn proposal(error: ProposeError) -> Failure {
         ProposeError::Draining => (Code::Draining, Outcome::NotApplied),
         ProposeError::TooLarge => (Code::ValueTooLarge, Outcome::NotApplied),
         ProposeError::NoRoom => (Code::InsufficientStorage, Outcome::NotApplied),
+        ProposeError::NotYetSupported { .. } => (Code::NotYetSupported, Outcome::NotApplied),
         ProposeError::Failed(_) => (Code::Internal, Outcome::Unknown),
     };
     let mut problem = Problem::new(code, detail, "");

@@ -15,7 +15,7 @@ use crate::{
     log::{Options, Wal},
     peer::{Transport, TransportSettings},
     raft::GroupSettings,
-    state::{Command, Machine, Response, TenantId},
+    state::{Command, Machine, Response, Supported, TenantId},
     storage::FjallStores,
 };
 
@@ -51,6 +51,7 @@ impl Member {
             id: ID,
             name: "m0".into(),
             compress_above: 4 << 10,
+            levels: Supported::ALL.into(),
         });
         let settings = GroupSettings {
             cluster_id: CLUSTER,

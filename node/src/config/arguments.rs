@@ -139,6 +139,10 @@ settings! {
         "What is kept free on the disk: below it writes that add data are refused; when not set: the larger of 5% of the file system and 240Mi";
     drain_delay: Value, "drain-delay", "KVNODE_DRAIN_DELAY", "drainDelay", "DURATION", Some("5s"), Some("0s"),
         "After SIGTERM: how long requests are still taken while load balancers forget this member";
+    max_level: Value, "max-level", "KVNODE_MAX_LEVEL", "maxLevel", "LEVEL", None, None,
+        "Pretend to know no feature level above this one: to try out a program that is older, or is rolled back; when not set: all that the program knows";
+    hold_level: Switch, "hold-level", "KVNODE_HOLD_LEVEL", "holdLevel", "BOOL", Some("false"), Some("false"),
+        "Without Kubernetes: the group's feature level is not raised while a voter has this, so that its program can still be rolled back";
     log_level: Value, "log-level", "KVNODE_LOG_LEVEL", "logLevel", "LEVEL", Some("info"), Some("warn"),
         "trace, debug, info, warn or error, until the replicated settings say otherwise";
     log_format: Value, "log-format", "KVNODE_LOG_FORMAT", "logFormat", "FORMAT", Some("json"), Some("text"),

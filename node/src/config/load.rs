@@ -12,6 +12,8 @@ use super::{
     value,
 };
 
+use crate::state::{Level, Supported};
+
 /// An election must survive a few lost heartbeats, or the shard changes its leader for nothing.
 const HEARTBEATS_PER_ELECTION: u32 = 6;
 
@@ -99,6 +101,8 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         compress_above,
         disk_reserve,
         drain_delay,
+        max_level,
+        hold_level,
         log_level,
         log_format,
         members,
@@ -128,6 +132,10 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         delay => Ok(delay),
     })?;
     let compress_above = required("compressAbove", compress_above, "always")?.parse(value::quantity)?;
+    let levels = Supported {
+        highest: max_level.map_or(Ok(Level::NEWEST), |given| given.parse(value::level))?,
+        holds: required("holdLevel", hold_level, "always")?.parse(value::boolean)?,
+    };
     let disk_reserve = disk_reserve.map(|given| given.parse(value::quantity)).transpose()?;
     let raft = timing(
         required("heartbeatInterval", heartbeat_interval, "always")?,
@@ -218,6 +226,7 @@ fn check(merged: Merged, alone: bool) -> Result<Config, ConfigError> {
         raft,
         compress_above,
         disk_reserve,
+        levels,
         drain_delay,
         logging,
     })

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use kvfleet_api::token::{JOIN_AUDIENCE, JoinClaims};
 
-use crate::cluster_id::ClusterId;
+use crate::{cluster_id::ClusterId, state::Supported};
 
 /// Everything that the process needs to know before it starts; every value has been checked.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Config {
     pub compress_above: u64,
     /// What is kept free on the disk, bytes; none: chosen by the size of the file system.
     pub disk_reserve: Option<u64>,
+    /// The feature levels that the program knows, or pretends to.
+    pub levels: Supported,
     /// How long requests are still taken after SIGTERM.
     pub drain_delay: Duration,
     /// The process's own log.

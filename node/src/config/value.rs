@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{arguments::Given, error::ConfigError};
+use crate::state::Level;
 
 impl Given {
     /// The value, or an error that names the field.
@@ -113,6 +114,19 @@ pub(super) fn address(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A feature level that this program knows.
+pub(super) fn level(text: &str) -> Result<Level, String> {
+    let known = Level::FIRST..=Level::NEWEST;
+    let level = text.parse().map(Level).ok().filter(|level| known.contains(level));
+    level.ok_or_else(|| {
+        format!(
+            "must be a feature level between {} and {}, which this program knows",
+            Level::FIRST,
+            Level::NEWEST
+        )
+    })
+}
+
 /// A member's name: what may be a DNS name, because it goes into addresses, messages and file names.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let good = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-' || character == '.';
@@ -154,6 +168,15 @@ mod tests {
         }
         for text in ["", "Ki", "-1", "1.5Gi", "1ki", "16 Ki", "17Ei"] {
             assert!(quantity(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn levels() {
+        assert_eq!(level("1"), Ok(Level::FIRST));
+        assert_eq!(level(&Level::NEWEST.to_string()), Ok(Level::NEWEST));
+        for text in ["", "0", "-1", "one", &Level::NEWEST.next().to_string()] {
+            assert!(level(text).is_err(), "{text}");
         }
     }
 

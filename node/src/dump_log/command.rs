@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kvfleet_api::{admin::Settings, tenant::TenantConfig};
 use serde::Serialize;
 
-use crate::state::{Bound, Command, Condition, Kind, PutMode, TenantId, Ttl};
+use crate::state::{Bound, Command, Condition, Kind, Level, PutMode, TenantId, Ttl};
 
 /// A command.
 #[derive(Serialize)]
@@ -66,6 +66,9 @@ pub(super) enum Readable {
         token: String,
         member: String,
         expires_at_ms: u64,
+    },
+    RaiseLevel {
+        level: u32,
     },
 }
 
@@ -188,6 +191,7 @@ impl Readable {
                 member: member.to_string(),
                 expires_at_ms,
             },
+            Command::RaiseLevel { level: Level(level) } => Readable::RaiseLevel { level },
         }
     }
 }

@@ -57,6 +57,7 @@ pages! {
     TooStale "too-stale",
     DeadlineExceeded "deadline-exceeded",
     InsufficientStorage "insufficient-storage",
+    NotYetSupported "not-yet-supported",
 }
 
 /// `GET /api/v1/docs/errors/{code}`: open to everybody, like any manual.

@@ -54,6 +54,9 @@ pub enum LifecycleError {
     /// The state machine cannot be opened.
     #[error("the state machine cannot be opened")]
     Store(#[from] StoreError),
+    /// The log asks for a feature level that this program does not know.
+    #[error(transparent)]
+    NewerLevel(StoreError),
     /// Opening the state machine panicked.
     #[error("the state machine cannot be opened: its files make the engine panic ({0})")]
     StorePanic(String),

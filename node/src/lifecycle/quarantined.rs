@@ -83,6 +83,7 @@ pub(super) async fn wait(quarantined: Quarantined, starting: &Starting, signals:
         shard: starting.config.shard,
         member: place.member,
         name: starting.config.name.as_str().into(),
+        supported_levels: starting.config.levels.range(),
         reason: reason.as_str().into(),
         data_dir: Arc::new(directory),
         registry: Arc::clone(&starting.registry),
@@ -152,6 +153,7 @@ impl Place {
             id: member.unwrap_or(0),
             name: config.name.clone(),
             compress_above: config.compress_above,
+            levels: config.levels.into(),
         };
         let transport = match &config.addresses.peer {
             Some(peer) => Transport::start(settings, &peer.listen, tls.clone()).await?,

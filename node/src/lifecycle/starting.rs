@@ -169,6 +169,7 @@ impl Starting {
             raft,
             compress_above,
             disk_reserve,
+            levels,
             drain_delay,
             logging,
         } = config.clone();
@@ -213,7 +214,7 @@ impl Starting {
             let opened = panics::caught(note, || {
                 let store = FjallStores::open(&store_dir)?;
                 let flushes = store.flushes();
-                Machine::open(store).map(|(machine, views)| (machine, views, flushes))
+                Machine::open_knowing(store, levels.highest).map(|(machine, views)| (machine, views, flushes))
             });
             Ok(opened.map_err(LifecycleError::StorePanic)??)
         })
@@ -230,6 +231,7 @@ impl Starting {
             id: identity.member,
             name: name.clone(),
             compress_above,
+            levels: levels.into(),
         };
         let transport = match &configured.peer {
             Some(peer) => Transport::start(settings_of_transport, &peer.listen, tls.clone()).await?,
@@ -343,6 +345,9 @@ impl Open {
             Some(reason) = failures.recv() => reason,
             reason = self.group.failed() => reason,
         };
+        if let Some(error) = self.group.too_new() {
+            return LifecycleError::NewerLevel(error);
+        }
         if let Some(damage) = self.group.damage()
             && let Err(error) = self.data_dir.quarantine(&damage)
         {

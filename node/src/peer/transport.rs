@@ -47,6 +47,19 @@ pub struct TransportSettings {
     pub name: String,
     /// Bodies of at least so many bytes are compressed when that makes them shorter; 0: none is.
     pub compress_above: u64,
+    /// The feature levels that its program knows.
+    pub levels: Levels,
+}
+
+/// What a member says of feature levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// The lowest level of a group that it can be part of.
+    pub lowest: u32,
+    /// The highest one.
+    pub highest: u32,
+    /// Whether it asks the group not to raise its level.
+    pub holds: bool,
 }
 
 /// Why the transport cannot start.
@@ -71,6 +84,8 @@ pub struct Identified {
     pub name: String,
     /// Whether it has never been part of a group.
     pub blank: bool,
+    /// The feature levels that its program knows.
+    pub levels: Levels,
 }
 
 /// What the sessions need to know of this member.
@@ -78,6 +93,7 @@ pub(super) struct Own {
     pub(super) cluster: ClusterId,
     pub(super) id: u64,
     pub(super) carried: Arc<Carried>,
+    pub(super) levels: Levels,
     name: String,
     service: RwLock<Option<Arc<dyn Service>>>,
 }
@@ -91,6 +107,9 @@ impl Own {
         let mut body = BytesMut::new();
         body.put_u64(self.id);
         body.put_u8(u8::from(blank));
+        body.put_u32(self.levels.lowest);
+        body.put_u32(self.levels.highest);
+        body.put_u8(u8::from(self.levels.holds));
         body.put_slice(self.name.as_bytes().get(..NAME_BYTES).unwrap_or(self.name.as_bytes()));
         body.freeze()
     }
@@ -99,10 +118,16 @@ impl Own {
 fn identified(mut body: Bytes) -> Option<Identified> {
     let id = body.try_get_u64().ok()?;
     let blank = body.try_get_u8().ok()? != 0;
+    let levels = Levels {
+        lowest: body.try_get_u32().ok()?,
+        highest: body.try_get_u32().ok()?,
+        holds: body.try_get_u8().ok()? != 0,
+    };
     Some(Identified {
         id,
         name: String::from_utf8(body.to_vec()).ok()?,
         blank,
+        levels,
     })
 }
 
@@ -251,6 +276,23 @@ impl Transport {
         })
     }
 
+    /// What this member says of feature levels.
+    pub fn levels(&self) -> Levels {
+        self.inner.own.levels
+    }
+
+    /// Asks a member what it says of itself: its answer is of this very moment.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn ask(&self, peer: &PeerAddress, deadline: Instant) -> Result<Identified, CallError> {
+        let body = self.call(peer, Lane::Calls, Method::Identify, Bytes::new(), deadline).await?;
+        identified(body).ok_or(CallError::Refused {
+            target: peer.id,
+            refusal: Refusal::Malformed,
+        })
+    }
+
     /// Sends a request and waits for the answer.
     ///
     /// # Errors
@@ -312,10 +354,12 @@ impl Own {
             id,
             name,
             compress_above,
+            levels,
         } = settings;
         Own {
             cluster,
             id,
+            levels,
             name,
             carried: Arc::new(Carried::new(id, compress_above)),
             service: RwLock::new(None),

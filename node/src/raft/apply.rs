@@ -74,7 +74,7 @@ struct Batch {
 pub(super) type Ended = oneshot::Receiver<Result<(), StoreError>>;
 
 /// Starts the apply thread over `machine`; `durable` holds it back until the log has what is to be applied, `progress` shows what it does,
-/// and `on_damage` hears of rows that make no sense.
+/// and `on_error` is told why an entry cannot be applied.
 ///
 /// # Errors
 /// When the machine's membership cannot be read, or the system gives no thread.
@@ -82,7 +82,7 @@ pub(super) fn start<S: Store>(
     machine: Machine<S>,
     durable: watch::Receiver<Durable>,
     progress: Arc<Progress>,
-    on_damage: impl Fn(String) + Send + Sync + 'static,
+    on_error: impl Fn(&StoreError) + Send + Sync + 'static,
 ) -> io::Result<(StateMachine, Ended)> {
     let applied = machine.applied().map(|applied| types::log_id(applied.term, applied.index));
     let membership = snapshot::membership(machine.membership())?;
@@ -90,7 +90,7 @@ pub(super) fn start<S: Store>(
     let (work, waiting) = mpsc::unbounded_channel();
     let (end, ended) = oneshot::channel();
     runtime::thread("apply", async move {
-        drop(end.send(run(machine, waiting, &progress, &on_damage).await));
+        drop(end.send(run(machine, waiting, &progress, &on_error).await));
     })?;
     Ok((
         StateMachine {
@@ -109,7 +109,7 @@ async fn run<S: Store>(
     mut machine: Machine<S>,
     mut waiting: mpsc::UnboundedReceiver<Work>,
     progress: &Progress,
-    on_damage: &(dyn Fn(String) + Sync),
+    on_error: &(dyn Fn(&StoreError) + Sync),
 ) -> Result<(), StoreError> {
     let mut patience = Patience::NEW;
     while let Some(work) = waiting.recv().await {
@@ -119,12 +119,9 @@ async fn run<S: Store>(
                 let outcome = space::apply(&mut machine, &entries, progress, &mut patience);
                 let failed = outcome.is_err();
                 if let Err(error) = &outcome
-                    && error
-                        .get_ref()
-                        .and_then(|error| error.downcast_ref())
-                        .is_some_and(StoreError::is_damage)
+                    && let Some(error) = error.get_ref().and_then(|error| error.downcast_ref())
                 {
-                    on_damage(format!("an entry cannot be applied: {error}"));
+                    on_error(error);
                 }
                 let _ = done.send(outcome);
                 failed

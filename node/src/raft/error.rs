@@ -4,6 +4,8 @@ use std::io;
 
 use kvfleet_api::error::Outcome;
 
+use crate::{state::Level, storage::StoreError};
+
 /// A group could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -40,6 +42,9 @@ pub enum StartError {
         /// The last entry that the state machine has.
         applied: u64,
     },
+    /// The log asks for a feature level that this program does not know.
+    #[error(transparent)]
+    NewerLevel(StoreError),
     /// The log or the state machine cannot be read.
     #[error("cannot recover from the log and the state machine: {reason}")]
     Recover {
@@ -72,6 +77,17 @@ pub enum ProposeError {
     /// The disks have no room for what the command would add. It was not proposed.
     #[error("the shard's disks are full up to their reserve: delete records, or enlarge the volumes; reads and deletes go on")]
     NoRoom,
+    /// Some members may not know the command yet. It was not proposed.
+    #[error(
+        "this needs feature level {needs}, and the shard is at level {level}: the level rises by itself when every member runs a program \
+         that knows it and nothing holds it"
+    )]
+    NotYetSupported {
+        /// The level that it needs.
+        needs: Level,
+        /// The level of the group.
+        level: Level,
+    },
     /// The member has failed. Whether the command was applied is not known.
     #[error("the member has failed: {0}")]
     Failed(String),

@@ -241,6 +241,7 @@ fn grows(command: &Command, view: &View) -> bool {
         | Command::ReleaseTenant { .. }
         | Command::DeleteTenant { .. }
         | Command::PutSettings(_)
-        | Command::SpendToken { .. } => false,
+        | Command::SpendToken { .. }
+        | Command::RaiseLevel { .. } => false,
     }
 }

@@ -129,6 +129,8 @@ refusals! {
     Unreachable = 9,
     /// The group would have more voters than it may.
     TooManyVoters = 10,
+    /// Its program does not know the feature level of the group.
+    LevelUnknown = 11,
 }
 
 /// What became of one attempt.
@@ -143,6 +145,11 @@ enum Attempt {
 pub(super) struct Changes(Mutex<Option<Arc<Running>>>);
 
 impl Changes {
+    /// Whether no change runs.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running().is_none()
+    }
+
     fn running(&self) -> MutexGuard<'_, Option<Arc<Running>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

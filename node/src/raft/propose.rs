@@ -15,6 +15,7 @@ use super::{
     Group, Inner, ProposeError,
     encoding::{ForwardAnswer, ForwardCall},
     fitness::Refused,
+    raising,
     status::Leadership,
     types::{Data, Types},
 };
@@ -51,6 +52,7 @@ impl Group {
 impl Inner {
     pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, ProposeError> {
         let mut leadership = self.leadership.subscribe();
+        raising::admit(command.level(), self.views.peek().level())?;
         let mut proposal = Proposal { stamp_ms: 0, command };
         loop {
             if self.is_draining() {
@@ -92,6 +94,9 @@ impl Inner {
     }
 
     async fn propose_here(&self, proposal: &mut Proposal, known: Leadership, deadline: Instant) -> Attempt {
+        if let Err(error) = raising::admit(proposal.command.level(), self.views.peek().level()) {
+            return Attempt::Over(Err(error));
+        }
         match self.refuses(&proposal.command) {
             None => {}
             Some(Refused::For(error)) => return Attempt::Over(Err(error)),

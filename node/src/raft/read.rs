@@ -127,7 +127,7 @@ impl Inner {
             .map_or(Ok(()), |reason| Err(ReadError::Failed(reason.clone())))
     }
 
-    async fn read_barrier(&self, barrier: Barrier, deadline: Instant) -> Result<ReadPoint, ReadError> {
+    pub(super) async fn read_barrier(&self, barrier: Barrier, deadline: Instant) -> Result<ReadPoint, ReadError> {
         let mut leadership = self.leadership.subscribe();
         loop {
             self.check_reads()?;

@@ -12,7 +12,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     state::{
-        Applied, Machine, View,
+        Applied, Level, Machine, View,
         snapshot::{Origin, Received},
     },
     storage::{Incoming, Store, StoreError},
@@ -138,6 +138,10 @@ struct Attending {
 /// What this member does with snapshots.
 pub(super) struct Office {
     origin: Origin,
+    /// The newest feature level that this program knows.
+    known: Level,
+    /// A level above it that the log or a snapshot asks for: this member cannot go on.
+    above: OnceLock<Level>,
     place: Place,
     /// A transfer keeps old rows from being freed, so there is one at a time.
     sending: Semaphore,
@@ -152,9 +156,11 @@ pub(super) struct Office {
 }
 
 impl Office {
-    pub(super) fn new(origin: Origin, place: Place, damage: watch::Sender<Option<String>>) -> Self {
+    pub(super) fn new(origin: Origin, known: Level, place: Place, damage: watch::Sender<Option<String>>) -> Self {
         Office {
             origin,
+            known,
+            above: OnceLock::new(),
             place,
             sending: Semaphore::new(1),
             transfers: AtomicU64::new(1),
@@ -203,6 +209,18 @@ impl Office {
         let mut resting = self.resting();
         let pause = resting.get(&member).map_or(FIRST_REST, |(_, pause)| LONGEST_REST.min(2 * *pause));
         resting.insert(member, (Instant::now() + pause, pause));
+    }
+
+    /// The log or a snapshot is of this level, which the program does not know.
+    pub(super) fn is_above(&self, level: Level) {
+        // The first is the one that is told.
+        let _ = self.above.set(level);
+    }
+
+    /// Why this member cannot go on, if it is for its program's level.
+    pub(super) fn too_new(&self) -> Option<StoreError> {
+        let known = self.known;
+        self.above.get().map(|found| StoreError::NewerLevel { found: *found, known })
     }
 
     /// The first finding is the one that is told.

@@ -8,6 +8,7 @@ mod fleet;
 mod forming;
 mod gate;
 mod losing;
+mod raising;
 mod reading;
 mod refusing;
 mod retaining;

@@ -3,6 +3,7 @@
 mod delete;
 mod expiry;
 mod join_tokens;
+mod level;
 mod put;
 mod settings;
 mod tenants;
@@ -54,6 +55,7 @@ pub(super) fn apply(draft: &mut Draft, now_ms: u64, command: Command) -> Result<
             member,
             expires_at_ms,
         } => Ok(join_tokens::spend(draft, now_ms, token, member, expires_at_ms)),
+        Command::RaiseLevel { level } => level::raise(draft, level)?,
     };
     Ok(outcome.unwrap_or_else(Response::Refused))
 }

@@ -6,6 +6,8 @@
 use bytes::Bytes;
 use kvfleet_api::{admin::Settings, tenant::TenantConfig};
 
+use super::Level;
+
 /// A tenant's id: allocated by the state machine, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(pub u32);
@@ -168,4 +170,28 @@ pub enum Command {
         /// No further one when rows of this many bytes have been read.
         bytes: u64,
     },
+    /// Raise the feature level by one. Proposed by the leader, when every member knows that level.
+    RaiseLevel {
+        /// The level that is then in force.
+        level: Level,
+    },
+}
+
+impl Command {
+    /// The feature level that it needs: below it a member may not know the command, and it must not be proposed.
+    pub fn level(&self) -> Level {
+        match self {
+            Command::Put { .. }
+            | Command::Delete { .. }
+            | Command::Sweep { .. }
+            | Command::SweepTenant { .. }
+            | Command::Reap { .. }
+            | Command::PutTenant { .. }
+            | Command::ReleaseTenant { .. }
+            | Command::DeleteTenant { .. }
+            | Command::PutSettings(_)
+            | Command::SpendToken { .. }
+            | Command::RaiseLevel { .. } => Level::FIRST,
+        }
+    }
 }

@@ -5,6 +5,10 @@
 
 use std::fmt;
 
+use kvfleet_api::admin::LevelRange;
+
+use crate::storage::StoreError;
+
 /// A feature level. Levels only rise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level(pub u32);
@@ -16,6 +20,47 @@ impl Level {
     pub const MANY_WRITES: Level = Level(2);
     /// The newest that this program knows.
     pub const NEWEST: Level = Level::MANY_WRITES;
+
+    /// The one after this.
+    pub fn next(self) -> Level {
+        Level(self.0.saturating_add(1))
+    }
+
+    /// The level `found`, if a program that knows up to this one may go on with data of it.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerLevel`] when it is above this one.
+    pub fn admits(self, found: Level) -> Result<Level, StoreError> {
+        if found > self {
+            return Err(StoreError::NewerLevel { found, known: self });
+        }
+        Ok(found)
+    }
+}
+
+/// What a program, as it was started, knows of levels and asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supported {
+    /// The newest level that it knows, or pretends to.
+    pub highest: Level,
+    /// Whether it asks the group not to raise its level.
+    pub holds: bool,
+}
+
+impl Supported {
+    /// All that this program knows.
+    pub const ALL: Supported = Supported {
+        highest: Level::NEWEST,
+        holds: false,
+    };
+
+    /// As the admin port tells it.
+    pub fn range(self) -> LevelRange {
+        LevelRange {
+            lowest: Level::FIRST.0,
+            highest: self.highest.0,
+        }
+    }
 }
 
 impl fmt::Display for Level {

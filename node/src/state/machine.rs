@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Applied, Body, Input, Response, apply,
+    Applied, Body, Input, Level, Response, apply,
     draft::Draft,
     tables::{self, Loaded, Tables},
     view::{Publisher, View, Views},
@@ -37,7 +37,15 @@ impl<S: Store> Machine<S> {
     /// # Errors
     /// [`StoreError::NewerFormat`] when a newer program wrote the rows, [`StoreError::Damaged`] when a row makes no sense, and those of
     /// the store.
-    pub fn open(mut store: S) -> Result<(Self, Views), StoreError> {
+    pub fn open(store: S) -> Result<(Self, Views), StoreError> {
+        Self::open_knowing(store, Level::NEWEST)
+    }
+
+    /// The same for a program that knows feature levels up to `known`.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerLevel`] when the state is of a level above it: nothing was written then. Those of [`Machine::open`].
+    pub fn open_knowing(mut store: S, known: Level) -> Result<(Self, Views), StoreError> {
         if tables::check_format(store.reader().as_ref())? {
             let format = Bytes::copy_from_slice(&tables::FORMAT.to_be_bytes());
             store.write(vec![Write {
@@ -54,7 +62,7 @@ impl<S: Store> Machine<S> {
             tables,
             applied,
             membership,
-        } = Tables::load(reader.as_ref())?;
+        } = Tables::load(reader.as_ref(), known)?;
         let (publisher, views) = Publisher::new(View::new(applied, membership.clone(), tables.clone(), Arc::clone(&reader)));
         Ok((
             Machine {
@@ -76,6 +84,11 @@ impl<S: Store> Machine<S> {
     /// The last applied entry; none when there never was one.
     pub fn applied(&self) -> Option<Applied> {
         self.applied
+    }
+
+    /// The newest feature level that this program knows.
+    pub fn known(&self) -> Level {
+        self.tables.known
     }
 
     /// The last applied membership, in raft's own encoding.
@@ -213,7 +226,7 @@ impl<S: Store> Machine<S> {
             tables,
             applied,
             membership,
-        } = Tables::load(reader.as_ref())?;
+        } = Tables::load(reader.as_ref(), self.tables.known)?;
         if applied != Some(expected) {
             return Err(received(format!("they are the state after {applied:?}, not after {expected:?}")));
         }
@@ -262,7 +275,7 @@ impl<S: Store> Machine<S> {
             tables,
             applied,
             membership,
-        } = Tables::load(reader.as_ref())?;
+        } = Tables::load(reader.as_ref(), self.tables.known)?;
         let unconfirmed = self.unconfirmed.as_ref().map(|(through, _)| *through);
         if applied != self.applied && (applied.is_none() || applied != unconfirmed) {
             return Err(tables::damaged(

@@ -2,6 +2,8 @@
 
 use kvfleet_api::{admin::SettingsStatus, tenant::TenantStatus};
 
+use super::Level;
+
 /// The answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -44,6 +46,8 @@ pub enum Response {
         /// On whom.
         member: u64,
     },
+    /// The feature level that is in force.
+    Level(Level),
 }
 
 /// Why a command changed nothing.
@@ -114,4 +118,9 @@ pub enum Refusal {
     },
     /// The uid is not the stored one.
     UidMismatch,
+    /// Levels are raised one by one.
+    LevelSkipped {
+        /// The one in force.
+        level: Level,
+    },
 }

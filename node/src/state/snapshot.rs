@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! frame  kind u8 | length u32 of the body | body | crc32c u32 of all before it
-//! 1      "KVSN" | format u16 | rows' format u64 | cluster 16 B | shard u32 | applied | flag u8, and if 1: membership's place | its bytes
+//! 1      "KVSN" | format u16 | rows' format u64 | level u32 | cluster 16 B | shard u32 | applied | flag u8, and if 1: membership's place | its bytes
 //! 2      keyspace u8 | rows u32 | each: key's length u16, value's length u32, key, value
 //! 3      rows of each keyspace u64 x 5 | digest 16 B
 //! ```
@@ -26,7 +26,7 @@ use bytes::Bytes;
 pub use intake::{Intake, Received};
 pub use stream::Frames;
 
-use super::Applied;
+use super::{Applied, Level};
 use crate::{cluster_id::ClusterId, storage::StoreError};
 
 /// The largest frame that is taken: the largest record, and room for the rows beside it.
@@ -46,6 +46,8 @@ pub struct Origin {
 pub struct Heading {
     /// The last entry that it contains.
     pub applied: Applied,
+    /// The feature level as of then.
+    pub level: Level,
     /// The membership as of then, in raft's own encoding.
     pub membership: Option<(Applied, Bytes)>,
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kvfleet_api::admin::{Settings, SettingsStatus};
 
 use super::{
-    Applied, DecodeError, Tenant, TenantId,
+    Applied, DecodeError, Level, Tenant, TenantId,
     codec::{Decoder, Encoder},
     digest::{Checkpoint, Checkpoints, Digest},
     tenant::Tenants,
@@ -32,6 +32,10 @@ pub(super) struct Tables {
     pub(super) clock_ms: u64,
     /// The id that the next tenant takes.
     pub(super) next_tenant: u32,
+    /// The feature level of the group.
+    pub(super) level: Level,
+    /// The newest level that this program knows: no part of the state, and never below `level`.
+    pub(super) known: Level,
     /// In force.
     pub(super) settings: Arc<SettingsStatus>,
     /// All of them.
@@ -64,9 +68,11 @@ pub(super) struct Loaded {
 }
 
 impl Tables {
-    /// Builds the tables from the rows.
-    pub(super) fn load(reader: &dyn Reader) -> Result<Loaded, StoreError> {
+    /// Builds the tables from the rows, unless they are of a newer level than `known`: no row but those that say so is read then.
+    pub(super) fn load(reader: &dyn Reader, known: Level) -> Result<Loaded, StoreError> {
         let mut tables = Tables {
+            level: load_level(reader, known)?,
+            known,
             revision: number(reader, keys::REVISION)?.unwrap_or(0),
             clock_ms: number(reader, keys::CLOCK)?.unwrap_or(0),
             next_tenant: 1,
@@ -188,6 +194,14 @@ impl Tables {
 /// Moment, tenant and key of a row of keyspace `ttl`.
 pub(super) fn parse_ttl(row: &[u8]) -> Result<(u64, TenantId, &str), StoreError> {
     keys::parse_ttl(row).ok_or_else(|| damaged(Keyspace::Ttl, "unknown key"))
+}
+
+fn load_level(reader: &dyn Reader, known: Level) -> Result<Level, StoreError> {
+    let Some(row) = number(reader, keys::LEVEL)? else {
+        return Ok(Level::FIRST);
+    };
+    let level = u32::try_from(row).map_err(|_| damaged(Keyspace::Meta, "the level is too large"))?;
+    known.admits(Level(level))
 }
 
 /// Refuses rows of a newer program; answers whether the store is new.

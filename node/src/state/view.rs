@@ -24,7 +24,7 @@ pub use scan::{Collect, Ended, ScanLimits, ScanRange};
 use waiters::Waiters;
 
 use super::{
-    Applied, Checkpoint, Digest, Record, Tenant, TenantId,
+    Applied, Checkpoint, Digest, Level, Record, Tenant, TenantId,
     tables::{Tables, damaged},
 };
 use crate::storage::{Direction, KeyRange, Keyspace, Reader, Rows, StoreError, keys};
@@ -99,6 +99,11 @@ impl View {
     /// Every row of a keyspace, in the order of the keys. Blocks at each step.
     pub fn rows(&self, keyspace: Keyspace) -> Rows {
         self.reader.range(keyspace, KeyRange::ALL, Direction::Ascending)
+    }
+
+    /// The feature level of the group. What needs a higher one must not be proposed. From memory.
+    pub fn level(&self) -> Level {
+        self.tables.level
     }
 
     /// The last revision that it contains.

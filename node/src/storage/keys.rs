@@ -12,6 +12,7 @@
 //!           "ttl_cursor"                                    a key of keyspace ttl: no row lies before it
 //!           "ttl_counted"                                   a key of keyspace ttl: the expired rows before it are counted as such; only
 //!                                                           while more are expired at the clock
+//!           "level"                                         the feature level; absent while it is the first
 //!           "settings"                                      settings and the revision that they took
 //!           "tokens"                                        join tokens: number, the member that each lets in, end
 //!           "digest"                                        the sum of the hashes of all records and tenants
@@ -43,6 +44,8 @@ pub const NEXT_TENANT: &[u8] = b"next_tenant";
 pub const TTL_CURSOR: &[u8] = b"ttl_cursor";
 /// `meta`: how far the expired rows are counted; absent when all are that have expired at the clock.
 pub const TTL_COUNTED: &[u8] = b"ttl_counted";
+/// `meta`: the feature level of the group.
+pub const LEVEL: &[u8] = b"level";
 /// `meta`: the shard's settings.
 pub const SETTINGS: &[u8] = b"settings";
 /// `meta`: whom join tokens have let in.

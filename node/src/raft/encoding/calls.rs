@@ -11,7 +11,7 @@ use super::{Read, Unreadable, end, get_entry, get_flag, get_last, get_log_id, ge
 use crate::{
     peer::LOG_STREAM,
     raft::{ProposeError, freshness::Told, read::Barrier, types::Types},
-    state::{Proposal, Response},
+    state::{Level, Proposal, Response},
 };
 
 /// Entries are read for one call until they have about this many bytes (one larger entry still goes).
@@ -293,6 +293,11 @@ impl ForwardAnswer {
             ForwardAnswer::Done(Err(ProposeError::Deadline { outcome: of })) => bytes.put_slice(&[3, outcome(of)]),
             ForwardAnswer::Done(Err(ProposeError::TooLarge)) => bytes.put_u8(4),
             ForwardAnswer::Done(Err(ProposeError::NoRoom)) => bytes.put_u8(6),
+            ForwardAnswer::Done(Err(ProposeError::NotYetSupported { needs, level })) => {
+                bytes.put_u8(7);
+                bytes.put_u32(needs.0);
+                bytes.put_u32(level.0);
+            }
             ForwardAnswer::Done(Err(ProposeError::Failed(reason))) => {
                 bytes.put_u8(5);
                 bytes.put_slice(reason.as_bytes());
@@ -314,6 +319,10 @@ impl ForwardAnswer {
             4 => ForwardAnswer::Done(Err(ProposeError::TooLarge)),
             5 => ForwardAnswer::Done(Err(ProposeError::Failed(String::from_utf8_lossy(&bytes).into_owned()))),
             6 => ForwardAnswer::Done(Err(ProposeError::NoRoom)),
+            7 => ForwardAnswer::Done(Err(ProposeError::NotYetSupported {
+                needs: Level(bytes.try_get_u32()?),
+                level: Level(bytes.try_get_u32()?),
+            })),
             value => {
                 return Err(Unreadable::Unknown {
                     field: "forward answer",

@@ -21,7 +21,7 @@ use super::{
     picture::Behind,
 };
 use crate::{
-    raft::{Group, Inner, TransferError, propose::until, status::Leadership, types::Member},
+    raft::{Barrier, Group, Inner, TransferError, propose::until, raising, status::Leadership, types::Member},
     runtime,
 };
 
@@ -249,6 +249,8 @@ impl Inner {
     /// Makes a blank member known as a learner. It is asked who it is, at the address that the others will use: an id that was in a group
     /// before is never taken again, because whoever bears it may have lost what it once acknowledged.
     async fn add(&self, new: &kvfleet_api::admin::MemberAddress) -> Result<Ended, MembershipError> {
+        // What is found here must hold until the member is in the log: the level is not raised meanwhile.
+        let _turn = self.level_turn.lock().await;
         let found = match self.transport.identify(&new.peer, Instant::now() + IDENTIFY).await {
             Ok(found) => found,
             Err(error) => {
@@ -276,6 +278,11 @@ impl Inner {
                 ),
             );
         }
+        // A level that an earlier leader has raised is in what a quorum says is committed.
+        let Ok(point) = self.read_barrier(Barrier::Quorum, Instant::now() + IDENTIFY).await else {
+            return Ok(Ended::Lost);
+        };
+        raising::admit_member(new, found.levels, point.view.level())?;
         let node = Member {
             name: new.name.clone(),
             peer: new.peer.clone(),

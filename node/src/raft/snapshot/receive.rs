@@ -18,6 +18,7 @@ use crate::{
     },
     runtime,
     state::snapshot::{Intake, Received, SnapshotError},
+    storage::StoreError,
 };
 
 /// A sender that is silent for this long has gone, and what has come of it goes too.
@@ -53,6 +54,10 @@ pub(in crate::raft) async fn receive(inner: Weak<Inner>, mut parts: mpsc::Unboun
             Ok(call) => take(&inner, &mut current, request.sender, call).await,
             Err(error) => SnapshotAnswer::Refused(format!("a part of a snapshot cannot be read: {error}")),
         };
+        if let Some(error) = inner.snapshots.too_new() {
+            // Neither the log nor a snapshot can bring this program up to date.
+            inner.fail(error.to_string());
+        }
         if let SnapshotAnswer::Refused(reason) = &answer {
             tracing::warn!(sender = format_args!("{:x}", request.sender), reason, "a snapshot is refused");
             current = None;
@@ -122,7 +127,12 @@ fn describe(error: &dyn std::error::Error) -> String {
 async fn begin(inner: &Arc<Inner>, frame: bytes::Bytes) -> Result<Intake, String> {
     let office = Arc::clone(&inner.snapshots);
     off_thread(move || {
-        let intake = Intake::begin(&frame, office.origin, || (office.place.create)(), Arc::clone(&office.place.discard))?;
+        let discard = Arc::clone(&office.place.discard);
+        let intake = Intake::begin(&frame, office.origin, office.known, || (office.place.create)(), discard);
+        if let Err(SnapshotError::Store(StoreError::NewerLevel { found, .. })) = &intake {
+            office.is_above(*found);
+        }
+        let intake = intake?;
         tracing::info!(applied = ?intake.heading().applied, "receiving a snapshot");
         Ok(intake)
     })

@@ -16,7 +16,7 @@ use crate::{
     log::{Directory, Options, Wal},
     peer::{Transport, TransportSettings},
     raft::{Group, GroupSettings, ProposeError, ReadPoint, StartError},
-    state::{Command, Condition, Kind, Machine, PutMode, Response, TenantId, Ttl, View},
+    state::{Command, Condition, Kind, Machine, PutMode, Response, Supported, TenantId, Ttl, View},
     storage::{FjallStore, FjallStores},
     tls::{Identity, Role, TlsDirectory, issue::Authority},
 };
@@ -41,6 +41,8 @@ pub(super) struct Seat {
     name: String,
     pub(super) address: String,
     gate: Gate,
+    /// What its program knows when it is started the next time.
+    pub(super) levels: Supported,
     running: Option<Running>,
 }
 
@@ -53,13 +55,20 @@ struct Running {
 impl Fleet {
     /// Members that listen and are blank.
     pub(super) async fn blank(count: u64) -> Self {
+        Fleet::blank_of((0..count).map(|_| Supported::ALL)).await
+    }
+
+    /// The same with programs that know these levels.
+    pub(super) async fn blank_of(levels: impl IntoIterator<Item = Supported>) -> Self {
         let authority = Authority::create(CLUSTER).unwrap();
-        let seats = (1..=count)
-            .map(|id| Seat {
+        let seats = (1_u64..)
+            .zip(levels)
+            .map(|(id, levels)| Seat {
                 id: 0x1000 + id,
                 name: format!("m{id}"),
                 address: "127.0.0.1:0".to_owned(),
                 gate: Gate::new(),
+                levels,
                 running: None,
             })
             .collect();
@@ -76,7 +85,12 @@ impl Fleet {
 
     /// A formed group with a tenant.
     pub(super) async fn formed(count: u64) -> Self {
-        let fleet = Fleet::blank(count).await;
+        Fleet::formed_of((0..count).map(|_| Supported::ALL)).await
+    }
+
+    /// The same with programs that know these levels.
+    pub(super) async fn formed_of(levels: impl IntoIterator<Item = Supported>) -> Self {
+        let fleet = Fleet::blank_of(levels).await;
         fleet.group(0).initialize(fleet.addresses()).await.unwrap();
         for at in 0..fleet.seats.len() {
             fleet.until(at, "ready", |group| group.is_ready()).await;
@@ -107,6 +121,7 @@ impl Fleet {
             name: format!("m{}", at + 1),
             address: "127.0.0.1:0".to_owned(),
             gate: Gate::new(),
+            levels: Supported::ALL,
             running: None,
         });
         self.start(at).await;
@@ -122,6 +137,7 @@ impl Fleet {
             name,
             address,
             gate: Gate::new(),
+            levels: Supported::ALL,
             running: None,
         });
         self.start(at).await;
@@ -175,11 +191,13 @@ impl Fleet {
         let home = self.home(at);
         std::fs::create_dir_all(&home).unwrap();
         let seat = &mut self.seats[at];
+        let levels = seat.levels;
         let settings = TransportSettings {
             cluster: CLUSTER,
             id: seat.id,
             name: seat.name.clone(),
             compress_above: 4 << 10,
+            levels: levels.into(),
         };
         let tls = TlsDirectory::open(&certificates, CLUSTER).unwrap();
         let transport = Transport::start(settings, &seat.address, tls).await.unwrap();
@@ -188,12 +206,19 @@ impl Fleet {
         let opened = tokio::task::spawn_blocking(move || {
             let directory = Directory::open(&home.join("raft")).unwrap();
             let wal = Wal::open_on(Arc::new(Gated { gate, directory }), Options::default()).unwrap();
-            let (machine, views) = Machine::open(open_rows(&home.join("sm"))).unwrap();
+            let (machine, views) = Machine::open_knowing(open_rows(&home.join("sm")), levels.highest).unwrap();
             (wal, machine, views)
         });
         let (wal, machine, views) = opened.await.unwrap();
         let settings = settings_of(seat.id, &seat.name, &seat.address);
-        let group = Group::start(settings, wal.clone(), machine, views, transport.clone()).await?;
+        let group = match Group::start(settings, wal.clone(), machine, views, transport.clone()).await {
+            Ok(group) => group,
+            Err(error) => {
+                transport.closed().await;
+                tokio::task::spawn_blocking(move || wal.close().unwrap()).await.unwrap();
+                return Err(error);
+            }
+        };
         seat.running = Some(Running { group, transport, wal });
         Ok(())
     }
@@ -234,6 +259,7 @@ impl Fleet {
             id: self.seats[at].id,
             name: self.seats[at].name.clone(),
             compress_above: 0,
+            levels: Supported::ALL.into(),
         };
         let tls = TlsDirectory::open(&certificates, CLUSTER).unwrap();
         Transport::start(settings, "127.0.0.1:0", tls).await.unwrap()

@@ -9,7 +9,7 @@ use crate::{
     log::{Options, Wal},
     peer::{Transport, TransportSettings},
     raft::{Group, InitializeError, ProposeError, StartError},
-    state::{Machine, Ttl},
+    state::{Machine, Supported, Ttl},
     storage::FjallStores,
 };
 
@@ -101,6 +101,7 @@ async fn one_member_alone_serves_and_sweeps() {
         id: 9,
         name: "alone".to_owned(),
         compress_above: 4 << 10,
+        levels: Supported::ALL.into(),
     });
     let group = Group::start(settings_of(9, "alone", "nowhere:1"), wal, machine, views.clone(), transport)
         .await
@@ -162,6 +163,7 @@ async fn impossible_timing_is_refused() {
         id: 9,
         name: "alone".to_owned(),
         compress_above: 4 << 10,
+        levels: Supported::ALL.into(),
     });
     let mut settings = settings_of(9, "alone", "nowhere:1");
     settings.election_timeout = settings.heartbeat_interval;

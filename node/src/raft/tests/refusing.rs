@@ -8,6 +8,7 @@ use crate::{
     peer::{CallError, Lane, Method, PeerAddress, Refusal, Transport, TransportSettings},
     raft::encoding::encode_vote_call,
     raft::types,
+    state::Supported,
     tls::{Identity, Role, TlsDirectory, issue::Authority},
 };
 
@@ -17,6 +18,7 @@ async fn stranger(directory: &std::path::Path, cluster: ClusterId) -> Transport 
         id: 0xbad,
         name: "stranger".to_owned(),
         compress_above: 4 << 10,
+        levels: Supported::ALL.into(),
     };
     Transport::start(settings, "127.0.0.1:0", TlsDirectory::open(directory, cluster).unwrap())
         .await

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{DecodeError, Decoder, Encoder};
-use crate::state::{Bound, Command, Condition, Proposal, PutMode, Ttl};
+use crate::state::{Bound, Command, Condition, Level, Proposal, PutMode, Ttl};
 
 impl Proposal {
     /// The bytes that go into the log.
@@ -120,6 +120,10 @@ impl Encoder {
                 }
                 self.number(*bytes);
             }
+            Command::RaiseLevel { level } => {
+                self.byte(11);
+                self.number(level.0.into());
+            }
         }
     }
 
@@ -218,6 +222,9 @@ impl Decoder {
                 // Collected one by one: a number that is too large ends at the end of the bytes.
                 keys: (0..self.number("keys")?).map(|_| self.text("key")).collect::<Result<_, _>>()?,
                 bytes: self.number("bytes")?,
+            },
+            11 => Command::RaiseLevel {
+                level: Level(self.small("level")?),
             },
             value => {
                 return Err(DecodeError::Unknown {

@@ -92,6 +92,7 @@ impl Encoder {
             scan_bytes,
             request_timeout_ms,
             max_request_timeout_ms,
+            hold_level,
         } = settings;
         self.number(*generation);
         self.text(log_level);
@@ -100,6 +101,7 @@ impl Encoder {
         self.number(*scan_bytes);
         self.number(*request_timeout_ms);
         self.number(*max_request_timeout_ms);
+        self.flag(*hold_level);
     }
 }
 
@@ -188,6 +190,7 @@ impl Decoder {
             scan_bytes: self.number("scanBytes")?,
             request_timeout_ms: self.number("requestTimeoutMs")?,
             max_request_timeout_ms: self.number("maxRequestTimeoutMs")?,
+            hold_level: self.flag("holdLevel")?,
         })
     }
 }

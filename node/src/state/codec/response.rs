@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kvfleet_api::{admin::SettingsStatus, tenant::TenantStatus, usage::Used};
 
 use super::{DecodeError, Decoder, Encoder};
-use crate::state::{Refusal, Response};
+use crate::state::{Level, Refusal, Response};
 
 impl Response {
     /// The bytes that go over the peer port.
@@ -87,6 +87,10 @@ impl Encoder {
                 self.byte(9);
                 self.number(*member);
             }
+            Response::Level(level) => {
+                self.byte(10);
+                self.number(level.0.into());
+            }
         }
     }
 
@@ -143,6 +147,10 @@ impl Encoder {
                 self.number(*stored);
             }
             Refusal::UidMismatch => self.byte(14),
+            Refusal::LevelSkipped { level } => {
+                self.byte(15);
+                self.number(level.0.into());
+            }
         }
     }
 }
@@ -186,6 +194,7 @@ impl Decoder {
             9 => Response::TokenSpent {
                 member: self.number("member")?,
             },
+            10 => Response::Level(Level(self.small("level")?)),
             value => {
                 return Err(DecodeError::Unknown {
                     field: "response",
@@ -234,6 +243,9 @@ impl Decoder {
                 stored: self.number("stored")?,
             },
             14 => Refusal::UidMismatch,
+            15 => Refusal::LevelSkipped {
+                level: Level(self.small("level")?),
+            },
             value => {
                 return Err(DecodeError::Unknown {
                     field: "refusal",

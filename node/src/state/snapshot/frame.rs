@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{Applied, Heading, Origin};
+use super::{Applied, Heading, Level, Origin};
 use crate::{
     cluster_id::ClusterId,
     state::{digest::Digest, tables},
@@ -70,6 +70,7 @@ pub(super) fn begin(origin: Origin, heading: &Heading) -> (Bytes, Bytes) {
     body.put_slice(MAGIC);
     body.put_u16(FORMAT);
     body.put_u64(tables::FORMAT);
+    body.put_u32(heading.level.0);
     body.put_slice(origin.cluster.as_bytes());
     body.put_u32(origin.shard);
     put_applied(&mut body, heading.applied);
@@ -184,6 +185,7 @@ fn read_begin(mut body: Bytes) -> Result<Frame, Unread> {
         ));
     }
     let rows_format = body.try_get_u64()?;
+    let level = Level(body.try_get_u32()?);
     let mut cluster = [0; 16];
     body.try_copy_to_slice(&mut cluster)?;
     let shard = body.try_get_u32()?;
@@ -199,7 +201,11 @@ fn read_begin(mut body: Bytes) -> Result<Frame, Unread> {
             shard,
         },
         rows_format,
-        heading: Heading { applied, membership },
+        heading: Heading {
+            applied,
+            level,
+            membership,
+        },
     })
 }
 
@@ -281,10 +287,12 @@ mod tests {
     fn the_bytes_of_the_frames_stay() {
         let heading = Heading {
             applied: applied(9),
+            level: Level(2),
             membership: Some((applied(4), Bytes::from_static(b"members"))),
         };
         let mut body = b"KVSN\0\x01".to_vec();
         body.extend(1_u64.to_be_bytes());
+        body.extend(2_u32.to_be_bytes());
         body.extend([7; 16]);
         body.extend(3_u32.to_be_bytes());
         body.extend([5_u64, 0, 9].iter().flat_map(|number| number.to_be_bytes()));

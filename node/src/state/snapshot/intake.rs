@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    Heading, MAX_FRAME_BYTES, Origin, SnapshotError,
+    Heading, Level, MAX_FRAME_BYTES, Origin, SnapshotError,
     frame::{self, Counts, Frame, Unread},
 };
 use crate::{
@@ -73,13 +73,15 @@ impl std::fmt::Debug for Received {
 }
 
 impl Intake {
-    /// Begins with the first frame. `create` makes the place for the rows, once the frame has been accepted.
+    /// Begins with the first frame, for a program that knows levels up to `known`. `create` makes the place for the rows, once the frame
+    /// has been accepted.
     ///
     /// # Errors
     /// [`SnapshotError`]; then nothing was made.
     pub fn begin(
         first: &Bytes,
         own: Origin,
+        known: Level,
         create: impl FnOnce() -> Result<Box<dyn Incoming>, StoreError>,
         discard: Discard,
     ) -> Result<Self, SnapshotError> {
@@ -110,6 +112,7 @@ impl Intake {
                 known: tables::FORMAT,
             });
         }
+        known.admits(heading.level)?;
         let mut hasher = Box::new(Xxh3::new());
         hasher.update(&body);
         Ok(Intake {

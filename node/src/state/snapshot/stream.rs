@@ -85,6 +85,7 @@ impl Frames {
         let applied = self.view.applied().ok_or(StoreError::Closed)?;
         let heading = Heading {
             applied,
+            level: self.view.level(),
             membership: self.view.membership(),
         };
         let (body, frame) = frame::begin(self.origin, &heading);

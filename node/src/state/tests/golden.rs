@@ -40,6 +40,7 @@ fn full_settings() -> Settings {
         scan_bytes: 1 << 20,
         request_timeout_ms: 5_000,
         max_request_timeout_ms: 60_000,
+        hold_level: true,
     }
 }
 
@@ -120,6 +121,7 @@ fn commands() -> Vec<(&'static str, Command)> {
                 expires_at_ms: STAMP,
             },
         ),
+        ("raise level", Command::RaiseLevel { level: Level(300) }),
     ]
 }
 
@@ -170,6 +172,7 @@ fn responses() -> Vec<(&'static str, Response)> {
             })),
         ),
         ("token spent", Response::TokenSpent { member: u64::MAX }),
+        ("level", Response::Level(Level(300))),
         ("refused", Response::Refused(Refusal::TenantUnknown)),
         ("refused", Response::Refused(Refusal::TenantSuspended)),
         ("refused", Response::Refused(Refusal::TenantReadOnly)),
@@ -204,6 +207,7 @@ fn responses() -> Vec<(&'static str, Response)> {
             }),
         ),
         ("refused", Response::Refused(Refusal::UidMismatch)),
+        ("refused", Response::Refused(Refusal::LevelSkipped { level: Level(2) })),
     ]
 }
 

@@ -56,7 +56,7 @@ impl Incoming for Kept {
 
 fn take(frames: &[Bytes], own: Origin) -> Result<Received, SnapshotError> {
     let (first, rest) = frames.split_first().unwrap();
-    let mut intake = Intake::begin(first, own, || Ok(Box::new(Kept(Vec::new()))), Arc::new(|_| ()))?;
+    let mut intake = Intake::begin(first, own, Level::NEWEST, || Ok(Box::new(Kept(Vec::new()))), Arc::new(|_| ()))?;
     for frame in rest {
         intake.take(frame)?;
     }
@@ -74,7 +74,7 @@ fn a_state_comes_out_as_it_went_in() {
     let (mut machine, views) = Machine::open(store).unwrap();
     let all = frames(&view);
     let (first, rest) = all.split_first().unwrap();
-    let mut intake = Intake::begin(first, OWN, || stores.create_next(), Arc::new(|_| ())).unwrap();
+    let mut intake = Intake::begin(first, OWN, Level::NEWEST, || stores.create_next(), Arc::new(|_| ())).unwrap();
     assert_eq!(intake.heading().applied, view.applied().unwrap());
     for frame in rest {
         intake.take(frame).unwrap();
@@ -318,7 +318,7 @@ fn a_crash_while_a_state_is_installed_leaves_the_old_or_the_new() {
     };
     let all = frames(&source.view());
     let (first, rest) = all.split_first().unwrap();
-    let mut intake = Intake::begin(first, OWN, || stores.create_next(), Arc::new(|_| ())).unwrap();
+    let mut intake = Intake::begin(first, OWN, Level::NEWEST, || stores.create_next(), Arc::new(|_| ())).unwrap();
     let mut steps = Vec::new();
     for (at, frame) in rest.iter().enumerate() {
         if at == rest.len() / 2 {
@@ -376,7 +376,7 @@ fn a_transfer_that_is_given_up_leaves_nothing() {
         let stores = Arc::clone(&stores);
         Arc::new(move |set| stores.discard(set))
     };
-    let begin = || Intake::begin(&all[0], OWN, || stores.create_next(), discard.clone()).unwrap();
+    let begin = || Intake::begin(&all[0], OWN, Level::NEWEST, || stores.create_next(), discard.clone()).unwrap();
     let mut half = begin();
     half.take(&all[1]).unwrap();
     let mut whole = begin();
@@ -400,7 +400,7 @@ fn received_rows_of_another_moment_change_nothing() {
     let stores = store.stores().unwrap();
     let (mut machine, views) = Machine::open(store).unwrap();
     let all = frames(&view);
-    let mut intake = Intake::begin(&all[0], OWN, || stores.create_next(), Arc::new(|_| ())).unwrap();
+    let mut intake = Intake::begin(&all[0], OWN, Level::NEWEST, || stores.create_next(), Arc::new(|_| ())).unwrap();
     for frame in &all[1..] {
         intake.take(frame).unwrap();
     }

@@ -26,7 +26,7 @@ use crate::{
         tests::fleet::{CLUSTER, settings_of},
     },
     runtime::{self, simulated::Process},
-    state::{Machine, Views},
+    state::{Machine, Supported, Views},
 };
 
 const PORT: u16 = 7000;
@@ -160,6 +160,7 @@ impl Seat {
             id: id(self.at),
             name: name(self.at),
             compress_above: 4 << 10,
+            levels: Supported::ALL.into(),
         });
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
         let local = listener.local_addr()?;

@@ -59,6 +59,7 @@ fn commands() -> Vec<Command> {
         scan_bytes: 1 << 20,
         request_timeout_ms: 5_000,
         max_request_timeout_ms: 60_000,
+        hold_level: false,
     };
     let name = || "acme".to_owned();
     vec![

@@ -351,7 +351,8 @@ async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memo
     }
     // Whatever else is missing comes with an event of a pod.
     let led = memory.unavailable.is_none() && shard(&status).is_some_and(|shard| shard.primary.is_some());
-    let settled = step == Some(Step::Converged) && settings.is_none() && led;
+    // A level that is about to rise is told at once: whoever has waited for Ready finds nothing written later.
+    let settled = step == Some(Step::Converged) && settings.is_none() && led && !status::is_raising(&observed);
     Ok(if settled { CALM } else { URGENT })
 }
 
@@ -492,6 +493,13 @@ async fn tell(context: &Context, cluster: &KvCluster, before: &KvClusterStatus, 
             None => format!("{now} leads"),
         };
         context.event(cluster, EventType::Normal, "PrimaryChanged", "Follow", note).await;
+    }
+    let level = |status: &KvClusterStatus| shard(status).and_then(|shard| shard.level);
+    if let (Some(was), Some(now)) = (level(before), level(after))
+        && now > was
+    {
+        let note = format!("every member knows feature level {now}: it is in use, and a program that knows less can no longer be put back");
+        context.event(cluster, EventType::Normal, "LevelRaised", "Raise", note).await;
     }
     for (type_, good) in [(ConditionType::READY, "True"), (ConditionType::DEGRADED, "False")] {
         let Some(condition) = find(&after.conditions, type_) else {

@@ -77,6 +77,15 @@ pub struct ShardStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
 
+    /// The feature level: what every member's program knows, and what may be used. It only rises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u32>,
+
+    /// The highest level that the programs of all members know, while one of them knows more than `level`: the level is held, or
+    /// waits for those that know less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supported_level: Option<u32>,
+
     /// The image that most of the ready members run, or ran when any was ready. A cluster that names no image keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -97,6 +106,8 @@ impl ShardStatus {
             bootstrap_id: None,
             primary: None,
             term: None,
+            level: None,
+            supported_level: None,
             image: None,
             members: Vec::new(),
         }
@@ -137,7 +148,8 @@ pub struct MemberStatus {
     /// Whether it serves.
     pub ready: bool,
 
-    /// What its volume holds, in steps of 1% of the volume's size.
+    /// What its volume holds, in steps of 1% of the volume's size. Told again when it has moved by 5% of it, or, above 80%, by 1%.
+    /// Absent while the member has not been part of a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_used: Option<Quantity>,
 }

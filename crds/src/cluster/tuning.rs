@@ -179,4 +179,8 @@ pub struct Maintenance {
     /// Tenants of the cluster wait too (`Accepted=Unknown, reason=ClusterPaused`): none is placed, changed, released or
     /// destroyed. Default false.
     pub paused: bool,
+
+    /// While true the feature level of the shards is not raised, so that the members' program can still be rolled back. What needs a
+    /// higher level is refused meanwhile. A level that has been raised stays. Default false.
+    pub hold_level: bool,
 }

@@ -22,9 +22,11 @@ use crate::{
     state::{Command, Level, Proposal, Supported},
 };
 
-/// How often a leader looks whether the level can be raised, as long as it knows a higher one. The first look comes as late, so that
-/// whoever forms a group can have its settings, and with them a hold, in force before.
+/// How often a leader looks whether the level can be raised, as long as it knows a higher one. While no settings have been put, the first
+/// look comes as late: they may bring a hold, and in a new group an operator is about to put them.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often it is seen whether the settings are there.
+const SETTINGS: Duration = Duration::from_millis(50);
 /// How long a member may take to say what it knows.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long the entry may take. Meanwhile no member is taken in.
@@ -95,6 +97,7 @@ impl Asked {
 impl Inner {
     pub(super) async fn raise_level(self: Arc<Self>) {
         let mut leadership = self.leadership.subscribe();
+        let mut looked = None;
         // The sender lives in `self`, so this ends only with the task.
         while let Ok(known) = leadership.wait_for(|now| now.own).await.map(|known| *known) {
             if self.views.peek().level() >= self.known {
@@ -102,12 +105,23 @@ impl Inner {
                 let _ = leadership.changed().await;
                 continue;
             }
-            tokio::time::sleep(LOOK).await;
+            if looked.replace(known.term) == Some(known.term) {
+                tokio::time::sleep(LOOK).await;
+            } else {
+                // At the latest after a pause, so whether they are there makes no difference.
+                let _ = tokio::time::timeout(LOOK, self.settings_are_there()).await;
+            }
             match self.look_at_level(known).await {
                 Look::Raised(level) => tracing::info!(%level, "the feature level is raised: every member knows it"),
                 Look::Held(by) => self.note_level(by),
                 Look::Later => self.note_level(Vec::new()),
             }
+        }
+    }
+
+    async fn settings_are_there(&self) {
+        while self.views.peek().settings_status().revision == 0 {
+            tokio::time::sleep(SETTINGS).await;
         }
     }
 

@@ -60,6 +60,11 @@ impl Cluster {
     }
 
     pub fn start_member(&mut self, number: usize) {
+        self.start_member_with(number, &[]);
+    }
+
+    /// With these variables beside those of every member.
+    pub fn start_member_with(&mut self, number: usize, more: &[(&str, &str)]) {
         let name = NAMES[number];
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/standalone/member");
         let mut command = Command::new(script);
@@ -70,7 +75,8 @@ impl Cluster {
             .env("KVFLEET_PORT", self.base.to_string())
             // The tests want no more than a few MB, however full the machine is.
             .env("KVNODE_DISK_RESERVE", "1Mi")
-            .envs(self.variables.iter().copied());
+            .envs(self.variables.iter().copied())
+            .envs(more.iter().copied());
         self.members[number] = Some(Member::start(self.directory.path(), name, &mut command));
     }
 

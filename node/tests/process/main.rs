@@ -13,6 +13,7 @@ mod cluster;
 mod dump_log;
 mod http;
 mod joining;
+mod levels;
 mod member;
 mod membership;
 mod neighbours;

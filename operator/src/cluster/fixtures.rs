@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMetaExt;
-use kvfleet_api::admin::{MemberAddress, MemberReport, MemberStanding, MemberState, Role};
+use kvfleet_api::admin::{LevelRange, MemberAddress, MemberReport, MemberStanding, MemberState, Role};
 use kvfleet_crds::{
     KvCluster, KvClusterStatus,
     names::{ANNOTATION_FORMED, LABEL_CLUSTER_ID},
@@ -124,6 +124,9 @@ pub(super) fn report(ordinal: u64, role: Role) -> MemberReport {
             })
             .collect(),
         change: None,
+        level: Some(2),
+        level_held_by: Vec::new(),
+        supported_levels: LevelRange { lowest: 1, highest: 2 },
         storage_used: 25 << 20,
         tenants: 2,
     }

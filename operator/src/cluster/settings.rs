@@ -84,6 +84,7 @@ fn same(one: &Settings, other: &Settings) -> bool {
         scan_bytes,
         request_timeout_ms,
         max_request_timeout_ms,
+        hold_level,
     } = one;
     *log_level == other.log_level
         && *sweep_interval_ms == other.sweep_interval_ms
@@ -91,4 +92,5 @@ fn same(one: &Settings, other: &Settings) -> bool {
         && *scan_bytes == other.scan_bytes
         && *request_timeout_ms == other.request_timeout_ms
         && *max_request_timeout_ms == other.max_request_timeout_ms
+        && *hold_level == other.hold_level
 }

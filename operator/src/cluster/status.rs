@@ -23,7 +23,7 @@ use kvfleet_crds::{
 use serde_json::json;
 
 pub use conditions::{Findings, GRACE};
-pub use members::primary;
+pub use members::{is_raising, primary};
 
 use super::{
     Memory,
@@ -86,6 +86,7 @@ pub fn compose(observed: &Observed, outcome: &Outcome, usage_due: bool, now: &Ti
         is_there && (conditions::is_held(previous, outcome) || unasked())
     });
     let storage_bytes = outcome.validated.as_ref().map(|validated| validated.storage_bytes);
+    let (level, supported_level) = members::levels(observed, old_shard);
     let members = members::members(observed, old_shard, storage_bytes, usage_due);
     let findings = Findings::new(observed, outcome, formation, &members);
     let pods = observed.members.iter().filter_map(|member| member.seen.as_ref());
@@ -111,6 +112,8 @@ pub fn compose(observed: &Observed, outcome: &Outcome, usage_due: bool, now: &Ti
                 Some((_, term)) => Some(term),
                 None => old_shard.and_then(|shard| shard.term),
             },
+            level,
+            supported_level,
             image: running_image(observed),
             members,
         }],

@@ -66,6 +66,7 @@ pub fn validate(observed: &Observed, config: &Config) -> Result<Validated, Error
         scan_bytes: bytes("limits.scanBytes", limits.scan_bytes.as_str())?,
         request_timeout_ms: milliseconds("limits.requestTimeout", limits.request_timeout.as_str())?,
         max_request_timeout_ms: milliseconds("limits.maxRequestTimeout", limits.max_request_timeout.as_str())?,
+        hold_level: spec.maintenance.hold_level,
     };
     // Parsed for the check alone: the members read the text.
     milliseconds("replication.heartbeatInterval", spec.replication.heartbeat_interval.as_str())?;

@@ -111,7 +111,7 @@ mod tests {
         time::Duration,
     };
 
-    use kvfleet_api::admin::{MemberStanding, MemberState, Role};
+    use kvfleet_api::admin::{LevelRange, MemberStanding, MemberState, Role};
 
     use super::*;
 
@@ -147,6 +147,9 @@ mod tests {
                 })
                 .collect(),
             change: None,
+            level: Some(1),
+            level_held_by: Vec::new(),
+            supported_levels: LevelRange { lowest: 1, highest: 1 },
             storage_used: 0,
             tenants: 0,
         }

@@ -1,6 +1,6 @@
 //! The members' part of the status.
 
-use kvfleet_api::admin::{MemberState, Role};
+use kvfleet_api::admin::{MemberReport, MemberState, Role};
 use kvfleet_crds::{
     cluster::{MemberRole, MemberStatus, ShardStatus},
     quantity::Quantity,
@@ -73,7 +73,8 @@ pub(super) fn members(observed: &Observed, old: Option<&ShardStatus>, storage_by
                 (None, Some(before)) if before.voter && before.id.is_some() => (before.id.clone(), true),
                 (None, _) => (told, false),
             };
-            let used = report.map(|report| rounded(report.storage_used, storage_bytes));
+            // One that is blank has nothing that a person could want to know of.
+            let used = report.filter(|report| report.state != MemberState::Blank).map(|report| report.storage_used);
             let used_before = before.and_then(|before| before.storage_used.clone());
             MemberStatus {
                 pod: member.pod.clone(),
@@ -85,9 +86,10 @@ pub(super) fn members(observed: &Observed, old: Option<&ShardStatus>, storage_by
                 voter,
                 // Both: the Service sends requests only to a pod that Kubernetes, too, calls ready.
                 ready: report.map_or_else(|| kept.is_some_and(|kept| kept.ready), |report| report.ready) && member.is_pod_ready(),
-                storage_used: match used_before {
-                    Some(before) if !usage_due => Some(before),
-                    before => used.or(before),
+                storage_used: match (used_before, used) {
+                    (Some(before), Some(used)) if usage_due && is_news(&before, used, storage_bytes) => Some(rounded(used, storage_bytes)),
+                    (None, Some(used)) => Some(rounded(used, storage_bytes)),
+                    (before, _) => before,
                 },
             }
         })
@@ -100,6 +102,42 @@ fn role(role: Role) -> MemberRole {
         Role::Follower => MemberRole::Follower,
         Role::Learner => MemberRole::Learner,
     }
+}
+
+/// Whether a person would want to know. The log's segments and the engine's files come and go by some percent of a small volume with
+/// nothing written; how full it is matters to the percent only when it is almost full.
+fn is_news(told: &Quantity, used: u64, storage_bytes: Option<u64>) -> bool {
+    let (Ok(told), Some(total)) = (told.bytes(), storage_bytes) else {
+        return true;
+    };
+    let almost_full = told.max(used) >= total / 5 * 4;
+    let step = if almost_full { total / 100 } else { total / 20 };
+    told.abs_diff(used) >= step.max(1)
+}
+
+/// The feature level, and the highest one that all members know while one of them knows more than the level.
+///
+/// As long as the leader is about to raise it, the level is as it was: it takes seconds, and is told once, when it is done.
+pub(super) fn levels(observed: &Observed, old: Option<&ShardStatus>) -> (Option<u32>, Option<u32>) {
+    let kept = (old.and_then(|shard| shard.level), old.and_then(|shard| shard.supported_level));
+    let Some(leader) = primary(observed).and_then(|(leader, _)| leader.report.as_ref()) else {
+        return kept;
+    };
+    let (Some(level), false) = (leader.level, is_raising(observed)) else {
+        return kept;
+    };
+    let known = |report: &MemberReport| report.supported_levels.highest;
+    let reports = || observed.members.iter().filter_map(|member| member.report.as_ref());
+    let all = reports().map(known).min().filter(|_| reports().any(|report| known(report) > level));
+    // Who does not answer at the moment may be the one that knows less.
+    let everyone = observed.members.iter().all(|member| member.report.is_some());
+    (Some(level), if everyone || all.is_none() { all } else { kept.1.or(all) })
+}
+
+/// Whether the leader knows a higher level and has found nothing yet that holds it.
+pub fn is_raising(observed: &Observed) -> bool {
+    let leader = primary(observed).and_then(|(leader, _)| leader.report.as_ref());
+    leader.is_some_and(|leader| leader.level.is_some_and(|level| level < leader.supported_levels.highest) && leader.level_held_by.is_empty())
 }
 
 /// Down to a step of 1% of the volume.

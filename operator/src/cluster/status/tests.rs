@@ -605,6 +605,56 @@ fn a_figure_of_use_stands_still_until_it_is_due() {
     assert_eq!(used(true), "491Mi");
 }
 
+/// Segments and files of the engine come and go with nothing written.
+#[test]
+fn a_volume_is_told_again_when_a_person_would_want_to_know() {
+    let (mut observed, outcome) = healthy();
+    let mut told = |percent: u64| {
+        // 1% more than half of the step that it is rounded down to.
+        observed.members[0].report.as_mut().unwrap().storage_used = (1 << 30) / 1000 * (percent * 10 + 5);
+        observed.status = compose(&observed, &outcome, true, &now());
+        let used = observed.status.shards[0].members[0].storage_used.clone().unwrap().bytes().unwrap();
+        used.div_ceil((1 << 30) / 100)
+    };
+    let seen: Vec<u64> = [10, 12, 14, 11, 8, 15, 79, 81, 82, 81, 60].into_iter().map(&mut told).collect();
+    assert_eq!(seen, [10, 10, 10, 10, 10, 15, 79, 81, 82, 81, 60]);
+}
+
+#[test]
+fn a_blank_member_has_no_figure_of_use() {
+    let (mut observed, outcome) = healthy();
+    observed.members[0].report.as_mut().unwrap().state = kvfleet_api::admin::MemberState::Blank;
+    let status = compose(&observed, &outcome, true, &now());
+    assert_eq!(status.shards[0].members[0].storage_used, None);
+    assert!(status.shards[0].members[1].storage_used.is_some());
+}
+
+/// A level that rises while a group forms is told once, when it has risen.
+#[test]
+fn a_level_is_told_when_it_has_risen_or_is_held() {
+    let (mut observed, outcome) = healthy();
+    let mut told = |levels: [(Option<u32>, u32); 3], held_by: &[&str]| {
+        for (member, (level, highest)) in observed.members.iter_mut().zip(levels) {
+            let report = member.report.as_mut().unwrap();
+            (report.level, report.supported_levels.highest) = (level, highest);
+            report.level_held_by = held_by.iter().map(|by| (*by).to_owned()).collect();
+        }
+        observed.status = compose(&observed, &outcome, true, &now());
+        let shard = &observed.status.shards[0];
+        (shard.level, shard.supported_level, is_raising(&observed))
+    };
+    let all = |level| [(Some(level), 2), (Some(level), 2), (Some(level), 2)];
+    assert_eq!(told(all(1), &[]), (None, None, true), "it is about to rise");
+    assert_eq!(told(all(2), &[]), (Some(2), None, false));
+    let newer = [(Some(2), 3), (Some(2), 3), (Some(2), 3)];
+    assert_eq!(told(newer, &["the settings hold it"]), (Some(2), Some(3), false));
+    assert_eq!(told(newer, &[]), (Some(2), Some(3), true), "another leader has not looked yet");
+    let mixed = [(Some(2), 3), (Some(2), 2), (Some(2), 3)];
+    assert_eq!(told(mixed, &["prod-s0-1 knows up to level 2"]), (Some(2), Some(2), false));
+    let risen = [(Some(3), 3), (Some(3), 3), (Some(2), 3)];
+    assert_eq!(told(risen, &[]), (Some(3), None, false));
+}
+
 #[test]
 fn of_two_that_claim_to_lead_the_newer_term_does() {
     let (mut observed, _) = healthy();

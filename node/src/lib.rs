@@ -22,7 +22,7 @@ pub mod panics;
 pub mod peer;
 pub mod problem;
 pub mod raft;
-mod runtime;
+pub mod runtime;
 pub mod standalone;
 pub mod state;
 pub mod storage;

@@ -169,7 +169,8 @@ impl Group {
             Arc::clone(&snapshots),
         );
         let started = Instant::now();
-        let raft = Raft::new(settings.id, config, network, log, machine).await;
+        let raft = runtime::at_home(Raft::new(settings.id, config, network, log, machine)).await;
+        let raft = raft.map_err(|error| StartError::Recover { reason: error.to_string() })?;
         let raft = raft.map_err(|fatal| StartError::Recover { reason: fatal.to_string() })?;
         freshness.follow(raft.metrics());
 

@@ -15,4 +15,6 @@ mod retaining;
 pub(super) mod simulation;
 mod snapshotting;
 mod storage_suite;
+#[cfg(not(tokio_unstable))]
+mod threads;
 mod transferring;

@@ -23,6 +23,7 @@ pub mod peer;
 pub mod problem;
 pub mod raft;
 pub mod runtime;
+pub mod shares;
 pub mod standalone;
 pub mod state;
 pub mod storage;

@@ -14,6 +14,7 @@ mod error;
 mod everywhere;
 mod fitness;
 mod freshness;
+mod inflow;
 mod leader;
 mod log_store;
 mod logged;
@@ -51,6 +52,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 pub use error::{InitializeError, NotEverywhere, ProposeError, ReadError, StartError, TransferError};
 pub use fitness::Stall;
+pub use inflow::Cost;
 pub use logged::Logged;
 pub use membership::{Change, MembershipError, MembershipRefusal};
 pub use petition::{PetitionError, join, release};
@@ -93,6 +95,7 @@ struct Inner {
     wal: Wal,
     progress: Arc<Progress>,
     intake: watch::Sender<Intake>,
+    inflow: inflow::Inflow,
     transport: Transport,
     views: Views,
     started: Instant,
@@ -195,6 +198,7 @@ impl Group {
             wal,
             progress,
             intake: watch::Sender::new(Intake::All),
+            inflow: inflow::Inflow::default(),
             transport,
             views,
             started,

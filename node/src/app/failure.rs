@@ -172,6 +172,7 @@ pub(super) fn proposal(error: ProposeError) -> Failure {
         ProposeError::Draining => (Code::Draining, Outcome::NotApplied),
         ProposeError::TooLarge => (Code::ValueTooLarge, Outcome::NotApplied),
         ProposeError::NoRoom => (Code::InsufficientStorage, Outcome::NotApplied),
+        ProposeError::Overloaded => (Code::Overloaded, Outcome::NotApplied),
         ProposeError::Failed(_) => (Code::Internal, Outcome::Unknown),
     };
     let mut problem = Problem::new(code, detail, "");

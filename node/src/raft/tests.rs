@@ -7,6 +7,7 @@ mod disks;
 mod fleet;
 mod forming;
 mod gate;
+mod inflow;
 mod losing;
 mod reading;
 mod refusing;

@@ -5,13 +5,12 @@
 //! and the deciding check of any limit: that is in `state`, where racing writes meet. The checks here only spare the log a command that
 //! would be refused anyway.
 
-mod access;
+mod admission;
 mod blocking;
 mod failure;
 mod memory;
 mod read;
 mod room;
-mod shares;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 pub(crate) mod tests;
@@ -19,17 +18,17 @@ mod write;
 
 use std::{sync::Arc, time::Duration};
 
-pub use access::{Caller, Need};
+pub use admission::{Action, Admission, Cost, Keys, Principal, Verb};
 use blocking::Lanes;
 pub(crate) use failure::{key_not_found, precondition_failed, value_too_large};
 use kvfleet_api::{Code, Problem};
 pub use memory::{FREE_BYTES, Memory};
 pub use read::{Consistency, Found, Listing, Measured, PageLimits, Reading, Seen};
-pub use shares::{Full, Share, Shares};
 use tokio::time::Instant;
 pub(crate) use write::check_sizes;
 pub use write::{Ack, Deletion, Put, Written};
 
+pub use crate::shares::{Full, Share, Shares};
 use crate::{
     problem::Failure,
     raft::Group,

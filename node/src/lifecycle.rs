@@ -31,6 +31,8 @@ mod used;
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 pub use error::LifecycleError;
 pub use signals::Signals;
 
@@ -52,11 +54,11 @@ enum State {
     Ended,
 }
 
-/// Lives one life.
+/// Lives one life; tenants' requests run on threads of their own.
 ///
 /// # Errors
 /// When the member cannot start, or cannot go on.
-pub async fn run(config: Config, level: Level, signals: Signals) -> Result<(), LifecycleError> {
+pub async fn run(config: Config, level: Level, signals: Signals, tenants: Handle) -> Result<(), LifecycleError> {
     let shares = descriptors::raise()?;
     let ports = ports::Ports::bind(&config.addresses, shares).await?;
     let health = Health::new();
@@ -79,6 +81,7 @@ pub async fn run(config: Config, level: Level, signals: Signals) -> Result<(), L
         figures,
         requests,
         registry,
+        tenants,
         addresses: surroundings::Listening {
             data: ports.data.local,
             health: ports.health.local,

@@ -1,6 +1,6 @@
 //! Entry point: reads the configuration and hands it over.
 
-use std::{error::Error, process::ExitCode, time::Duration};
+use std::{error::Error, process::ExitCode};
 
 use kvfleet_node::{
     cluster_id::ClusterId,
@@ -8,6 +8,7 @@ use kvfleet_node::{
     data_dir, dump_log,
     lifecycle::{self, Signals},
     logging, panics,
+    runtime::Runtimes,
     standalone::{certificates, join_token},
 };
 
@@ -43,20 +44,15 @@ fn main() -> ExitCode {
 fn run(config: Config) -> ExitCode {
     let level = logging::start(config.logging);
     panics::install();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("kvnode")
-        .build()
-    {
-        Ok(runtime) => runtime,
+    let runtimes = match Runtimes::start() {
+        Ok(runtimes) => runtimes,
         Err(error) => return fail(&error),
     };
-    let lived = runtime.block_on(async {
+    let lived = runtimes.block_on(async {
         let signals = Signals::catch().map_err(anyhow::Error::from)?;
-        Ok::<(), anyhow::Error>(lifecycle::run(config, level, signals).await?)
+        Ok::<(), anyhow::Error>(lifecycle::run(config, level, signals, runtimes.tenants()).await?)
     });
-    // Not waiting for ever: a disk that hangs must not keep a failed member from ending.
-    runtime.shutdown_timeout(Duration::from_millis(200));
+    runtimes.end();
     match lived {
         Ok(()) => {
             logging::flush();

@@ -14,6 +14,7 @@ mod error;
 mod everywhere;
 mod fitness;
 mod freshness;
+mod inflow;
 mod leader;
 mod log_store;
 mod logged;
@@ -52,6 +53,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 pub use error::{InitializeError, NotEverywhere, ProposeError, ReadError, StartError, TransferError};
 pub use fitness::Stall;
+pub use inflow::Cost;
 pub use logged::Logged;
 pub use membership::{Change, MembershipError, MembershipRefusal};
 pub use petition::{PetitionError, join, release};
@@ -94,6 +96,7 @@ struct Inner {
     wal: Wal,
     progress: Arc<Progress>,
     intake: watch::Sender<Intake>,
+    inflow: inflow::Inflow,
     transport: Transport,
     views: Views,
     started: Instant,
@@ -182,7 +185,8 @@ impl Group {
             Arc::clone(&snapshots),
         );
         let started = Instant::now();
-        let raft = Raft::new(settings.id, config, network, log, machine).await;
+        let raft = runtime::at_home(Raft::new(settings.id, config, network, log, machine)).await;
+        let raft = raft.map_err(|error| StartError::Recover { reason: error.to_string() })?;
         let raft = raft.map_err(|fatal| match snapshots.too_new() {
             Some(error) => StartError::NewerLevel(error),
             None => StartError::Recover { reason: fatal.to_string() },
@@ -213,6 +217,7 @@ impl Group {
             wal,
             progress,
             intake: watch::Sender::new(Intake::All),
+            inflow: inflow::Inflow::default(),
             transport,
             views,
             started,

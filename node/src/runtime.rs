@@ -1,5 +1,6 @@
 //! What a member asks of its machine besides files and sockets: tasks, threads for work that blocks, the time of day. In: futures and
-//! closures. Out: tokio and the operating system. Absent: any choice about what runs where; the callers make it.
+//! closures. Out: tokio and the operating system. Absent: any choice about what runs where, but for one: consensus has threads of its own
+//! (`threads`), and its tasks run there whoever asks for them.
 //!
 //! It is one place so that the simulation (`raft/tests/simulation`) can put another machine underneath: one thread for everything, a
 //! process that can be paused, and a clock that can be wrong.
@@ -8,8 +9,10 @@
 mod machine;
 #[cfg(all(test, tokio_unstable))]
 pub(crate) mod simulated;
+mod threads;
 
 #[cfg(not(all(test, tokio_unstable)))]
-pub(crate) use machine::{blocking, spawn, thread, wall_ms};
+pub(crate) use machine::{at_home, blocking, spawn, thread, wall_ms};
 #[cfg(all(test, tokio_unstable))]
-pub(crate) use simulated::{blocking, spawn, thread, wall_ms};
+pub(crate) use simulated::{at_home, blocking, spawn, thread, wall_ms};
+pub use threads::Runtimes;

@@ -32,6 +32,8 @@ pub(super) fn proposal(error: ProposeError) -> Problem {
         ),
         ProposeError::Draining => with(Code::Draining, Outcome::NotApplied, "this member is shutting down; ask another"),
         ProposeError::TooLarge => Problem::new(Code::InvalidBody, "the command is larger than a log entry may be", trace_id()),
+        // Only of a tenant's own commands.
+        error @ ProposeError::Overloaded => with(Code::Overloaded, Outcome::NotApplied, &error.to_string()),
         error @ ProposeError::NoRoom => with(Code::InsufficientStorage, Outcome::NotApplied, &error.to_string()),
         error @ ProposeError::NotYetSupported { .. } => with(Code::NotYetSupported, Outcome::NotApplied, &error.to_string()),
         ProposeError::Failed(reason) => internal(reason),

@@ -15,10 +15,7 @@ use std::{
 use kvfleet_api::Code;
 use tokio::time::Instant;
 
-use super::{
-    failure,
-    shares::{Share, Shares},
-};
+use super::{Share, Shares, failure};
 use crate::{problem::Failure, state::TenantId, storage::StoreError};
 
 /// Looks at many rows that run at a time, for each processor: they keep it busy, and one may wait for the disk meanwhile.

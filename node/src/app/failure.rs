@@ -174,6 +174,7 @@ pub(super) fn proposal(error: ProposeError) -> Failure {
         ProposeError::TooLarge => (Code::ValueTooLarge, Outcome::NotApplied),
         ProposeError::NoRoom => (Code::InsufficientStorage, Outcome::NotApplied),
         ProposeError::NotYetSupported { .. } => (Code::NotYetSupported, Outcome::NotApplied),
+        ProposeError::Overloaded => (Code::Overloaded, Outcome::NotApplied),
         ProposeError::Failed(_) => (Code::Internal, Outcome::Unknown),
     };
     let mut problem = Problem::new(code, detail, "");

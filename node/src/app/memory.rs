@@ -6,10 +6,7 @@ use std::{sync::Arc, time::Duration};
 use kvfleet_api::Code;
 use tokio::time::Instant;
 
-use super::{
-    failure,
-    shares::{Full, Share, Shares},
-};
+use super::{Full, Share, Shares, failure};
 use crate::{descriptors::Shares as Descriptors, problem::Failure, state::TenantId};
 
 /// All of it. A constant: it bounds what the data port adds to a member of any size. A body stands in memory up to four more times on its

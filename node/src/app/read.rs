@@ -1,4 +1,4 @@
-//! Reads. In: a caller and what it wants to see. Out: records, pages, usage, with the revision and the moment that they are as of.
+//! Reads. In: who calls and what it wants to see. Out: records, pages, usage, with the revision and the moment that they are as of.
 //!
 //! Access is decided on the very view that is read, so a linearizable read is linearizable in this too. The store blocks: a record that
 //! is not in memory is a read of the disk, and one slow disk must not hold up requests that only wait for the network. So every look at
@@ -12,8 +12,8 @@ use kvfleet_api::usage::{Gauge, Usage};
 use tokio::time::Instant;
 
 use super::{
-    App, Caller, FREE_BYTES, Need, Share,
-    access::check,
+    Action, Admission, App, FREE_BYTES, Principal, Share, Verb,
+    admission::admit,
     blocking::{blocking, look, place},
     failure,
     memory::{Memory, no_room, wait},
@@ -21,11 +21,8 @@ use super::{
 use crate::{
     problem::Failure,
     raft::{ReadError, ReadPoint},
-    state::{Collect, Ended, Record, ScanLimits, ScanRange, Tenant, TenantId},
+    state::{Collect, Ended, Record, ScanLimits, ScanRange, TenantId},
 };
-
-/// Rows that one page looks at. Expired records count, which a sweep has not met yet: they are skipped, and there may be millions.
-const ROWS: usize = 10_000;
 
 /// Bytes of rows that one page reads: twice the largest page. Only a page of keys comes near it, for a record's revision and times are
 /// kept with its value.
@@ -76,8 +73,8 @@ pub struct Found {
     pub record: Option<Record>,
     /// What a large answer holds of the tenant's memory.
     pub share: Option<Share>,
-    /// Whose it is.
-    pub tenant: TenantId,
+    /// By which it was read.
+    pub admission: Admission,
     /// What was read.
     pub seen: Seen,
 }
@@ -118,21 +115,22 @@ impl App {
     /// Those of [`App::admit`]; that no leader answered in time; `too-stale`; `overloaded` when there is no memory for a large answer.
     pub async fn get(
         &self,
-        caller: &Caller,
-        key: &str,
+        principal: &Principal,
+        (tenant, key): (&str, &str),
         reading: Reading,
         deadline: Instant,
         answer: impl Fn(&Record, u64) -> u64,
     ) -> Result<Found, Failure> {
-        let (tenant, point) = self.point(caller, reading, deadline).await?;
-        let seen = Seen::of(&point);
+        let action = Action::one(tenant, Verb::Get, key, 0);
+        let (admission, point) = self.point(principal, &action, reading, deadline).await?;
+        let (seen, tenant) = (Seen::of(&point), admission.tenant().id);
         let recalled = point
             .view
-            .recall(tenant.id, key, seen.now_ms)
+            .recall(tenant, key, seen.now_ms)
             .map_err(|error| failure::store(&error))?;
         let record = match recalled {
             Some(record) => record,
-            None => Box::pin(self.look_at(&point, tenant.id, key, deadline)).await?,
+            None => Box::pin(self.look_at(&point, tenant, key, deadline)).await?,
         };
         let bytes = record.as_ref().map_or(0, |record| answer(record, seen.now_ms));
         if bytes <= FREE_BYTES {
@@ -140,17 +138,17 @@ impl App {
             return Ok(Found {
                 record,
                 share,
-                tenant: tenant.id,
+                admission,
                 seen,
             });
         }
-        let memory = self.memory(tenant.id);
+        let memory = self.memory(&admission);
         if let Some(share) = memory.try_take(bytes) {
             let share = Some(share);
             return Ok(Found {
                 record,
                 share,
-                tenant: tenant.id,
+                admission,
                 seen,
             });
         }
@@ -158,11 +156,11 @@ impl App {
             // Who waits for memory holds none: the record is read again, in the same view, when there is room for it.
             drop(record);
             let share = Some(memory.take(bytes, deadline).await?);
-            let record = self.look_at(&point, tenant.id, key, deadline).await?;
+            let record = self.look_at(&point, tenant, key, deadline).await?;
             Ok(Found {
                 record,
                 share,
-                tenant: tenant.id,
+                admission,
                 seen,
             })
         })
@@ -182,21 +180,22 @@ impl App {
     /// Those of [`App::admit`]; that no leader answered in time; `too-stale`; `overloaded` when there is no memory for the page.
     pub async fn scan<P: Collect + Send + 'static>(
         &self,
-        caller: &Caller,
-        range: ScanRange,
+        principal: &Principal,
+        (tenant, range): (&str, ScanRange),
         limits: PageLimits,
         reading: Reading,
         deadline: Instant,
         begin: impl FnOnce(u64, Share) -> P + Send + 'static,
     ) -> Result<Listing<P>, Failure> {
-        let (tenant, point) = self.point(caller, reading, deadline).await?;
-        let (seen, tenant) = (Seen::of(&point), tenant.id);
+        let action = Action::page(tenant, &range, limits.memory);
+        let (admission, point) = self.point(principal, &action, reading, deadline).await?;
+        let (seen, tenant, cost) = (Seen::of(&point), admission.tenant().id, admission.cost());
         // Memory last: who waits for a place holds none.
         let place = place(&self.lanes.scans, tenant, deadline).await?;
-        let share = self.memory(tenant).take(limits.memory, deadline).await?;
+        let share = self.memory(&admission).take(cost.bytes_out, deadline).await?;
         let limits = ScanLimits {
             items: limits.items,
-            rows: ROWS,
+            rows: cost.rows,
             read_bytes: READ_BYTES,
         };
         let looked = look(place, deadline, move |wanted| {
@@ -219,9 +218,10 @@ impl App {
     ///
     /// # Errors
     /// Those of [`App::admit`]; that no leader answered in time; `too-stale`.
-    pub async fn usage(&self, caller: &Caller, reading: Reading, deadline: Instant) -> Result<Measured, Failure> {
-        let (tenant, point) = self.point(caller, reading, deadline).await?;
-        let seen = Seen::of(&point);
+    pub async fn usage(&self, principal: &Principal, tenant: &str, reading: Reading, deadline: Instant) -> Result<Measured, Failure> {
+        let action = Action::look(tenant, Verb::Usage);
+        let (admission, point) = self.point(principal, &action, reading, deadline).await?;
+        let (seen, tenant) = (Seen::of(&point), admission.tenant());
         let id = tenant.id;
         let used = blocking(&self.lanes.scans, id, deadline, move || point.view.used(id, seen.now_ms)).await?;
         let limits = tenant.config.limits.clone();
@@ -240,24 +240,30 @@ impl App {
     /// `deadline-exceeded`
     pub async fn aside<T: Send + 'static>(
         &self,
-        tenant: TenantId,
+        admission: &Admission,
         deadline: Instant,
         make: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
-        let place = place(&self.lanes.scans, tenant, deadline).await?;
+        let place = place(&self.lanes.scans, admission.tenant().id, deadline).await?;
         look(place, deadline, move |_| Ok(Some(make()))).await
     }
 
     /// The member's memory, as this tenant sees it.
-    pub fn memory(&self, tenant: TenantId) -> Memory<'_> {
-        Memory::new(&self.memory, &self.waiting, tenant)
+    pub fn memory(&self, admission: &Admission) -> Memory<'_> {
+        Memory::new(&self.memory, &self.waiting, admission.tenant().id)
     }
 
-    /// Where to read, and whose. Every wait is boxed: a local read has none, and would carry the room for all of them.
-    async fn point(&self, caller: &Caller, reading: Reading, deadline: Instant) -> Result<(Arc<Tenant>, ReadPoint), Failure> {
+    /// Lets a read in, and says where to read. Every wait is boxed: a local read has none, and would carry the room for all of them.
+    async fn point(
+        &self,
+        principal: &Principal,
+        action: &Action<'_>,
+        reading: Reading,
+        deadline: Instant,
+    ) -> Result<(Admission, ReadPoint), Failure> {
         let Reading { consistency, min_revision } = reading;
         if let Some(revision) = min_revision {
-            Box::pin(self.reach(caller, revision, deadline)).await?;
+            Box::pin(self.reach(principal, revision, deadline)).await?;
         }
         let point = match consistency {
             Consistency::Linearizable => Box::pin(self.group.read_barrier(deadline)).await,
@@ -270,19 +276,19 @@ impl App {
         {
             return Err(failure::older_than(bound, point.age));
         }
-        match (check(&point.view, caller, Need::Read), consistency) {
-            (Ok(tenant), _) => Ok((tenant, point)),
+        match (admit(&point.view, principal, action), consistency) {
+            (Ok(admission), _) => Ok((admission, point)),
             (Err(denial), Consistency::Linearizable) => Err(denial.into()),
             // Only a view that is certainly up to date may say no.
             (Err(_), Consistency::Leader | Consistency::Bounded(_) | Consistency::Any) => {
-                let tenant = Box::pin(self.admit(caller, Need::Read, deadline)).await?;
-                Ok((tenant, point))
+                let admission = Box::pin(self.admit(principal, *action, deadline)).await?;
+                Ok((admission, point))
             }
         }
     }
 
     /// Waits until this member has applied a revision.
-    async fn reach(&self, caller: &Caller, revision: u64, deadline: Instant) -> Result<(), Failure> {
+    async fn reach(&self, principal: &Principal, revision: u64, deadline: Instant) -> Result<(), Failure> {
         let applied = self.views.peek().revision();
         if revision <= applied {
             return Ok(());
@@ -291,7 +297,7 @@ impl App {
             return Err(failure::far_ahead(revision, applied));
         }
         // The token is genuine; whether it still opens the tenant is told by the view that is waited for.
-        let _place = wait(&self.waiting, TenantId(caller.claims.tid))?;
+        let _place = wait(&self.waiting, principal.claimed())?;
         match self.group.wait_revision(revision, deadline).await {
             Err(ReadError::Deadline) => Err(failure::not_reached(revision, self.views.latest().revision())),
             other => other.map_err(failure::read),

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    App,
+    App, Cost,
     blocking::{look, place},
     failure,
 };
@@ -123,12 +123,16 @@ impl App {
         if keys.is_empty() {
             return Ok(if whole { Swept::NoneLeft } else { Swept::NotFound });
         }
+        let cost = Cost {
+            bytes_in: keys.iter().map(|key| key.len() as u64).sum(),
+            ..Cost::default()
+        };
         let sweep = Command::SweepTenant {
             tenant,
             keys,
             bytes: Bound::STEP.bytes,
         };
-        match self.propose(sweep, deadline).await? {
+        match self.propose(sweep, cost, deadline).await? {
             Response::Swept { .. } => Ok(Swept::Some),
             other => Err(failure::response(&other)),
         }

@@ -135,6 +135,11 @@ impl Member {
 }
 
 impl App {
+    /// The memory, as this tenant sees it, without a call of its.
+    pub(crate) fn memory_of(&self, tenant: TenantId) -> Memory<'_> {
+        Memory::new(&self.memory, &self.waiting, tenant)
+    }
+
     /// Bytes that bodies and answers hold.
     pub(crate) fn memory_held(&self) -> u64 {
         self.memory.held()

@@ -10,13 +10,14 @@ use kvfleet_api::tenant::bounds;
 use tokio::time::Instant;
 
 use super::{
-    App,
+    Admission, App, Cost,
     blocking::{Lanes, blocking},
     failure,
     room::Swept,
 };
 use crate::{
     problem::Failure,
+    raft,
     state::{Command, Condition, Kind, PutMode, Refusal, Response, Tenant, TenantId, Ttl, View},
 };
 
@@ -125,10 +126,16 @@ impl App {
     ///
     /// # Errors
     /// Every refusal of the state machine as its problem; that the shard did not answer in time, with the outcome.
-    pub async fn put(&self, tenant: &Arc<Tenant>, put: Put, deadline: Instant) -> Result<Written, Failure> {
+    pub async fn put(&self, admission: &Admission, put: Put, deadline: Instant) -> Result<Written, Failure> {
+        let tenant = admission.tenant();
+        // What came, in place of what was announced.
+        let cost = Cost {
+            bytes_in: put.charge(),
+            ..admission.cost()
+        };
         self.check_quota(tenant, &put, deadline).await?;
         for _ in 0..ATTEMPTS {
-            let response = self.propose(put.clone().command(tenant.id), deadline).await?;
+            let response = self.propose(put.clone().command(tenant.id), cost, deadline).await?;
             // Expired records are in the way. The leader sweeps them too, but later than this caller wants its answer.
             let (Response::Refused(Refusal::StorageQuotaExceeded { expired_waiting: true, .. })
             | Response::Refused(Refusal::KeyCountExceeded { expired_waiting: true, .. })) = response
@@ -139,7 +146,7 @@ impl App {
             match Box::pin(self.make_room(tenant, &put, deadline)).await? {
                 Swept::Some => {}
                 // The room that there is was made by others, so it is tried; but the answer is the last.
-                Swept::NoneLeft => return written(self.propose(put.command(tenant.id), deadline).await?),
+                Swept::NoneLeft => return written(self.propose(put.command(tenant.id), cost, deadline).await?),
                 Swept::NotFound => break,
             }
         }
@@ -160,13 +167,13 @@ impl App {
     ///
     /// # Errors
     /// As [`App::put`].
-    pub async fn delete(&self, tenant: &Arc<Tenant>, key: String, condition: Condition, deadline: Instant) -> Result<Deletion, Failure> {
+    pub async fn delete(&self, admission: &Admission, key: String, condition: Condition, deadline: Instant) -> Result<Deletion, Failure> {
         let command = Command::Delete {
-            tenant: tenant.id,
+            tenant: admission.tenant().id,
             key,
             condition,
         };
-        match self.propose(command, deadline).await? {
+        match self.propose(command, admission.cost(), deadline).await? {
             Response::Deleted { revision } => Ok(Deletion { revision }),
             Response::Refused(refusal) => Err(failure::refusal(refusal)),
             other => Err(failure::response(&other)),
@@ -191,8 +198,10 @@ impl App {
         spread.map_err(|error| failure::not_everywhere(revision, error))
     }
 
-    pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, Failure> {
-        self.group.propose(command, deadline).await.map_err(failure::proposal)
+    /// The cost goes with the command to wherever the leader is.
+    pub(super) async fn propose(&self, command: Command, cost: Cost, deadline: Instant) -> Result<Response, Failure> {
+        let held = raft::Cost(cost.bytes_in);
+        self.group.propose_for(command, held, deadline).await.map_err(failure::proposal)
     }
 
     /// Keeps a tenant at its quota from filling the log with writes that will be refused. Costs nothing while there is room; otherwise a

@@ -62,6 +62,11 @@ impl Upload {
         Upload { body, waits }
     }
 
+    /// The length that the client has announced; 0 when it has announced none.
+    pub(super) fn announced(&self) -> u64 {
+        self.body.size_hint().lower()
+    }
+
     /// The whole body, in memory of this tenant.
     ///
     /// # Errors

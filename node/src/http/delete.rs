@@ -9,12 +9,12 @@ use kvfleet_api::header as kv;
 
 use super::{condition, key, request::Call};
 use crate::{
-    app::{Need, check_sizes},
+    app::{Action, Verb, check_sizes},
     problem::Failure,
 };
 
 pub(super) async fn delete(call: &mut Call, tenant: String, in_path: Option<String>) -> Result<Response, Failure> {
-    let caller = call.caller(tenant)?;
+    let principal = call.principal()?;
     let mut query = call.query()?;
     let key = key::of(in_path.as_deref(), &mut query)?;
     let ack = call.ack(&mut query)?;
@@ -24,9 +24,10 @@ pub(super) async fn delete(call: &mut Call, tenant: String, in_path: Option<Stri
     let deadline = call.deadline()?;
     call.upload.none().await?;
 
-    let tenant = call.port.app.admit(&caller, Need::Write, deadline).await?;
-    check_sizes(&tenant, &key, &[])?;
-    let deletion = call.port.app.delete(&tenant, key, condition, deadline).await?;
+    let action = Action::one(&tenant, Verb::Delete, &key, 0);
+    let admission = call.port.app.admit(&principal, action, deadline).await?;
+    check_sizes(admission.tenant(), &key, &[])?;
+    let deletion = call.port.app.delete(&admission, key, condition, deadline).await?;
     call.port.app.acknowledge(ack, deletion.revision, deadline).await?;
 
     let mut response = Response::new(Body::empty());

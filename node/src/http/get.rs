@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>) -> Result<Response, Failure> {
-    let caller = call.caller(tenant)?;
+    let principal = call.principal()?;
     let mut query = call.query()?;
     let key = key::of(in_path.as_deref(), &mut query)?;
     let reading = call.reading(&mut query)?;
@@ -38,11 +38,15 @@ pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>
         Verdict::Send => record.value.len() as u64,
         Verdict::Failed | Verdict::Unchanged => 0,
     };
-    let found = call.port.app.get(&caller, &key, reading, deadline, answer_bytes).await?;
+    let found = call
+        .port
+        .app
+        .get(&principal, (&tenant, &key), reading, deadline, answer_bytes)
+        .await?;
     let Found {
         record,
         share,
-        tenant,
+        admission,
         seen,
     } = found;
     call.saw(&seen);
@@ -62,7 +66,7 @@ pub(super) async fn get(call: &mut Call, tenant: String, in_path: Option<String>
         Verdict::Send if envelope && share.is_some() => {
             let record = record.clone();
             let write = move || item::of(&key, &record, seen.now_ms);
-            enveloped(Box::pin(call.port.app.aside(tenant, deadline, write)).await?, share)
+            enveloped(Box::pin(call.port.app.aside(&admission, deadline, write)).await?, share)
         }
         Verdict::Send if envelope => enveloped(item::of(&key, &record, seen.now_ms), share),
         Verdict::Send => value(&record, share),
@@ -129,13 +133,13 @@ pub(super) fn typed(content_type: &'static str, body: Vec<u8>) -> Response {
 
 /// What the tenant uses, and its limits.
 pub(super) async fn usage(call: &mut Call, tenant: String) -> Result<Response, Failure> {
-    let caller = call.caller(tenant)?;
+    let principal = call.principal()?;
     let mut query = call.query()?;
     let reading = call.reading(&mut query)?;
     query.finish()?;
     call.check_headers(&[], &[])?;
     let deadline = call.deadline()?;
-    let Measured { usage, seen } = call.port.app.usage(&caller, reading, deadline).await?;
+    let Measured { usage, seen } = call.port.app.usage(&principal, &tenant, reading, deadline).await?;
     call.saw(&seen);
     pages::json(&usage)
 }

@@ -1,5 +1,7 @@
 //! Answers that have nothing to do with records: who the caller is, and what the error codes mean.
 
+use std::sync::Arc;
+
 use axum::{
     http::{HeaderValue, header},
     response::Response,
@@ -9,7 +11,7 @@ use serde::Serialize;
 
 use super::{get, request::Call};
 use crate::{
-    app::{Caller, Need},
+    app::{Action, Principal, Verb},
     problem::Failure,
 };
 
@@ -90,12 +92,9 @@ pub(super) async fn whoami(call: &mut Call) -> Result<Response, Failure> {
     call.query()?.finish()?;
     call.check_headers(&[], &[])?;
     let deadline = call.deadline()?;
-    let caller = Caller {
-        named: claims.sub.clone(),
-        claims,
-    };
-    call.port.app.admit(&caller, Need::Read, deadline).await?;
-    let claims = &caller.claims;
+    let principal = Principal::Bearer(Arc::clone(&claims));
+    let action = Action::look(&claims.sub, Verb::Whoami);
+    call.port.app.admit(&principal, action, deadline).await?;
     json(&Whoami {
         cluster: call.port.auth.cluster(),
         tenant: &claims.sub,

@@ -9,13 +9,13 @@ use kvfleet_api::header as kv;
 
 use super::{body::Received, condition, expiry, key, kind::Declared, metadata, request::Call, time};
 use crate::{
-    app::{Need, Put, check_sizes, value_too_large},
+    app::{Action, Put, Verb, check_sizes, value_too_large},
     problem::Failure,
 };
 
 /// Everything that the head of the request decides, before a byte of the body: who, where, how. A body that will be refused is not read.
 pub(super) async fn put(call: &mut Call, tenant: String, in_path: Option<String>) -> Result<Response, Failure> {
-    let caller = call.caller(tenant)?;
+    let principal = call.principal()?;
     let mut query = call.query()?;
     let key = key::of(in_path.as_deref(), &mut query)?;
     let ttl = expiry::of_write(&mut query, || call.port.app.now_ms())?;
@@ -30,10 +30,12 @@ pub(super) async fn put(call: &mut Call, tenant: String, in_path: Option<String>
     let metadata = metadata::of_write(call.headers())?;
     let deadline = call.deadline()?;
 
-    let tenant = call.port.app.admit(&caller, Need::Write, deadline).await?;
-    check_sizes(&tenant, &key, &metadata)?;
+    let action = Action::one(&tenant, Verb::Put, &key, call.upload.announced());
+    let admission = call.port.app.admit(&principal, action, deadline).await?;
+    let tenant = admission.tenant();
+    check_sizes(tenant, &key, &metadata)?;
     let limit = tenant.config.limits.max_value_size;
-    let memory = call.port.app.memory(tenant.id);
+    let memory = call.port.app.memory(&admission);
     // The share of a large body is held until the write is answered: as long as it waits for a leader or a disk, it is in memory.
     let Received { value, share: _share } = call.upload.read(limit, memory, || value_too_large(limit)).await?;
     declared.check(&value)?;
@@ -51,7 +53,7 @@ pub(super) async fn put(call: &mut Call, tenant: String, in_path: Option<String>
     };
     // The client's upload took its own time; what it waits for now is the answer.
     let deadline = call.deadline()?;
-    let written = call.port.app.put(&tenant, put, deadline).await?;
+    let written = call.port.app.put(&admission, put, deadline).await?;
     call.port.app.acknowledge(ack, Some(written.revision), deadline).await?;
 
     let mut response = Response::new(Body::empty());

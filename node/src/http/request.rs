@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Port, body::Upload, expiry, query::Query, refuse, trace::Trace};
 use crate::{
-    app::{Ack, Caller, Consistency, Reading, Seen},
+    app::{Ack, Consistency, Principal, Reading, Seen},
     auth::Rejection,
     problem::Failure,
 };
@@ -100,10 +100,9 @@ impl Call {
         header_text(self.headers(), name)
     }
 
-    /// The caller; its token is genuine.
-    pub(super) fn caller(&self, named: String) -> Result<Caller, Failure> {
-        let claims = self.claims()?;
-        Ok(Caller { claims, named })
+    /// Who calls; the token is genuine.
+    pub(super) fn principal(&self) -> Result<Principal, Failure> {
+        self.claims().map(Principal::Bearer)
     }
 
     pub(super) fn claims(&self) -> Result<Arc<Claims>, Failure> {

@@ -32,7 +32,7 @@ const MOST_BYTES: u64 = 8 << 20;
 const FRAME: u64 = 4 << 10;
 
 pub(super) async fn scan(call: &mut Call, tenant: String) -> Result<Response, Failure> {
-    let caller = call.caller(tenant)?;
+    let principal = call.principal()?;
     let mut query = call.query()?;
     let range = ScanRange {
         prefix: query.take("prefix")?,
@@ -49,7 +49,7 @@ pub(super) async fn scan(call: &mut Call, tenant: String) -> Result<Response, Fa
     check(&range)?;
     let deadline = call.deadline()?;
 
-    let owner = caller.claims.sub.clone();
+    let owner = principal.claimed_name().to_owned();
     let mut page_range = range.clone();
     if let Some(text) = resumed {
         // The bound that the scan began with lies before the cursor in the order of the scan.
@@ -60,7 +60,8 @@ pub(super) async fn scan(call: &mut Call, tenant: String) -> Result<Response, Fa
         memory: bytes + FRAME,
     };
     let begin = move |now_ms, share| Page::new(bytes, now_ms, part, share);
-    let listing = call.port.app.scan(&caller, page_range, limits, reading, deadline, begin).await?;
+    let place = (tenant.as_str(), page_range);
+    let listing = call.port.app.scan(&principal, place, limits, reading, deadline, begin).await?;
     let Listing { page, next, seen } = listing;
     call.saw(&seen);
     let cursor = next.map(|last| cursor::after(&owner, &range, &last));

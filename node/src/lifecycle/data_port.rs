@@ -13,6 +13,7 @@ use crate::{
     state::Views,
 };
 use axum::http::HeaderValue;
+use tokio::runtime::Handle;
 
 /// What the port needs beside the group.
 pub(super) struct DataPortSettings {
@@ -22,8 +23,15 @@ pub(super) struct DataPortSettings {
     pub(super) requests: Requests,
 }
 
-/// Serves from here on.
-pub(super) fn open(settings: DataPortSettings, port: &ports::Port, group: Group, views: Views) -> Result<Server, LifecycleError> {
+/// Serves from here on, on the tenants' threads: the socket, every connection and every request.
+pub(super) fn open(
+    settings: DataPortSettings,
+    tenants: &Handle,
+    port: &ports::Port,
+    group: Group,
+    views: Views,
+) -> Result<Server, LifecycleError> {
+    let _entered = tenants.enter();
     let (listener, roster) = (port.listen()?, Arc::clone(&port.roster));
     let DataPortSettings {
         cluster,

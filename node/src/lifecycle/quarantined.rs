@@ -101,7 +101,13 @@ pub(super) async fn wait(quarantined: Quarantined, starting: &Starting, signals:
     ));
     let refusal: Arc<str> = format!("this member is quarantined: {reason}; ask another member").into();
     let data = &starting.ports.data;
-    let data_port = http::serve(data.listen()?, Arc::clone(&data.roster), move |_| refuse(Arc::clone(&refusal)));
+    let serve = || {
+        let _entered = starting.tenants.enter();
+        Ok::<_, LifecycleError>(http::serve(data.listen()?, Arc::clone(&data.roster), move |_| {
+            refuse(Arc::clone(&refusal))
+        }))
+    };
+    let data_port = serve()?;
 
     let left = tokio::select! {
         () = signals.end() => Left::Asked,

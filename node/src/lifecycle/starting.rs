@@ -9,6 +9,7 @@ use std::{
 
 use prometheus_client::registry::Registry;
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
@@ -77,6 +78,8 @@ pub(super) struct Starting {
     pub(super) figures: Figures,
     pub(super) requests: Requests,
     pub(super) registry: Arc<Registry>,
+    /// Where the data port is served.
+    pub(super) tenants: Handle,
     pub(super) addresses: Listening,
     pub(super) ports: Ports,
 }
@@ -158,6 +161,7 @@ impl Starting {
             figures,
             requests,
             registry,
+            tenants,
             addresses,
             ports,
         } = self;
@@ -285,7 +289,7 @@ impl Starting {
             name: name.clone(),
             requests: requests.clone(),
         };
-        let data_port = data_port::open(settings, &ports.data, group.clone(), views.clone())?;
+        let data_port = data_port::open(settings, tenants, &ports.data, group.clone(), views.clone())?;
         let disk_watch = DiskWatch::start(seen, group.clone(), data_port.cutter()).map_err(no_thread)?;
 
         let flush_watch = flushes

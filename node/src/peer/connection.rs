@@ -175,7 +175,7 @@ impl Connection {
         if body.len() > MAX_FRAME_BYTES - HEADER_BYTES {
             return Err(format!("a request of {} bytes is larger than a frame", body.len()));
         }
-        let body = self.carried.packing.pack(body);
+        let body = packing::pack_aside(&self.carried, body).await;
         let permit = self.budget.take(body.bytes.len()).await;
         let request = self.next.fetch_add(1, Ordering::Relaxed);
         let (answered, answer) = oneshot::channel();
@@ -276,7 +276,7 @@ async fn receive<R: AsyncRead + Unpin>(
                     if header.sender != ends.target && header.kind == Kind::Answer && ends.target != 0 {
                         return format!("member {:x} answered in place of {:x}", header.sender, ends.target);
                     }
-                    if let Err(error) = answer(header, body, ends, carried, waiters) {
+                    if let Err(error) = answer(header, body, ends, carried, waiters).await {
                         return error.to_string();
                     }
                 }
@@ -313,9 +313,9 @@ async fn receive<R: AsyncRead + Unpin>(
     }
 }
 
-fn answer(header: Header, body: Bytes, ends: Ends, carried: &Carried, waiters: &Mutex<Waiters>) -> Result<(), PackingError> {
+async fn answer(header: Header, body: Bytes, ends: Ends, carried: &Carried, waiters: &Mutex<Waiters>) -> Result<(), PackingError> {
     let wire = body.len();
-    let body = if header.packed { packing::unpack(body)? } else { body };
+    let body = if header.packed { packing::unpack_aside(body).await? } else { body };
     carried.packing.count_received(wire, body.len());
     let answer = match header.kind {
         Kind::Answer => {

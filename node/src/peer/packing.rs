@@ -4,12 +4,19 @@
 //! A packed body is the length of the plain one (u32) and an LZ4 block. Whether a body is packed is a bit of the frame's header, so either
 //! end may stop packing at any time.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 use bytes::{Buf, Bytes};
 use lz4_flex::block;
 
-use super::frame::{HEADER_BYTES, LENGTH_BYTES, MAX_FRAME_BYTES};
+use super::{
+    carried::Carried,
+    frame::{HEADER_BYTES, LENGTH_BYTES, MAX_FRAME_BYTES},
+};
+use crate::runtime;
 
 /// The plain length in front of a packed body.
 const PLAIN_BYTES: usize = 4;
@@ -17,6 +24,10 @@ const PLAIN_BYTES: usize = 4;
 const MOST_RATIO: usize = 255;
 /// After bodies that did not shrink, at most this many are sent as they are before it is tried again.
 const MOST_SKIPPED: u32 = 15;
+
+/// From this plain length on a body is packed and unpacked on a thread for work that blocks: 64 KiB take some 50 µs, a whole frame tens of
+/// milliseconds, and the thread that asks may be the one that sends heartbeats.
+pub(super) const ASIDE: usize = 64 << 10;
 
 /// A body as it is sent.
 #[derive(Clone, Debug)]
@@ -111,6 +122,11 @@ impl Packing {
         }
     }
 
+    /// Whether packing this would hold up a thread of Raft's.
+    pub(super) fn takes_long(&self, plain: &Bytes) -> bool {
+        self.above != 0 && plain.len() >= self.above.max(ASIDE)
+    }
+
     fn passes(&self) -> bool {
         let less = |skip: u32| skip.checked_sub(1);
         self.skip.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
@@ -139,6 +155,26 @@ impl Packing {
             received_plain: read(&self.received_plain),
         }
     }
+}
+
+/// [Packs](Packing::pack), aside if that takes long.
+pub(super) async fn pack_aside(carried: &Arc<Carried>, plain: Bytes) -> Body {
+    if !carried.packing.takes_long(&plain) {
+        return carried.packing.pack(plain);
+    }
+    let (carried, same) = (Arc::clone(carried), plain.clone());
+    // A runtime that closes down runs nothing more; neither is the body sent then.
+    let packed = runtime::blocking(move || carried.packing.pack(plain)).await;
+    packed.unwrap_or_else(|_| Body::plain(same))
+}
+
+/// [Unpacks](unpack), aside if that takes long.
+pub(super) async fn unpack_aside(body: Bytes) -> Result<Bytes, PackingError> {
+    if plain_length(&body)? < ASIDE {
+        return unpack(body);
+    }
+    let unpacked = runtime::blocking(move || unpack(body)).await;
+    unpacked.unwrap_or(Err(PackingError::Damaged))
 }
 
 fn packed(plain: &[u8]) -> Option<Bytes> {

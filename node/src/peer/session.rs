@@ -18,6 +18,7 @@ use super::{
     packing::{self, Body},
     transport::Own,
 };
+use crate::runtime;
 
 /// A caller that has not been heard for this long is gone: callers use idle connections every minute.
 const IDLE_LIMIT: Duration = Duration::from_secs(180);
@@ -73,6 +74,13 @@ impl Reply {
     pub fn send(self, body: Bytes) {
         if body.len() > MAX_FRAME_BYTES - HEADER_BYTES {
             return self.refuse(Refusal::TooLarge);
+        }
+        if self.carried.packing.takes_long(&body) {
+            drop(runtime::spawn(async move {
+                let body = packing::pack_aside(&self.carried, body).await;
+                self.finish(Kind::Answer, body);
+            }));
+            return;
         }
         let body = self.carried.packing.pack(body);
         self.finish(Kind::Answer, body);
@@ -199,7 +207,7 @@ async fn dispatch(
     }
     own.carried.packing.count_received(wire, plain);
     let body = if header.packed {
-        packing::unpack(body).map_err(|error| error.to_string())?
+        packing::unpack_aside(body).await.map_err(|error| error.to_string())?
     } else {
         body
     };

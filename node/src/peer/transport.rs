@@ -170,7 +170,8 @@ impl Transport {
             address: address.to_owned(),
             source,
         };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let bound = runtime::at_home(TcpListener::bind(address.to_owned())).await;
+        let listener = bound.and_then(|bound| bound).map_err(listen)?;
         let local = listener.local_addr().map_err(listen)?;
         connections::prepare(&listener).map_err(listen)?;
         let own = Arc::new(Own::new(settings));

@@ -88,6 +88,12 @@ pub enum ProposeError {
         /// The level of the group.
         level: Level,
     },
+    /// So much of the tenant's waits at the leader already. It was not proposed.
+    #[error(
+        "too many bytes of the tenant's writes wait at the shard's leader, handed over by other members: send fewer or smaller ones at a time; then \
+         try again"
+    )]
+    Overloaded,
     /// The member has failed. Whether the command was applied is not known.
     #[error("the member has failed: {0}")]
     Failed(String),

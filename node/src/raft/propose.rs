@@ -12,7 +12,7 @@ use openraft::{errors::ClientWriteError, impls::ProgressResponder, raft::ClientW
 use tokio::{sync::oneshot, sync::watch, time::Instant};
 
 use super::{
-    Group, Inner, ProposeError,
+    Cost, Group, Inner, ProposeError,
     encoding::{ForwardAnswer, ForwardCall},
     fitness::Refused,
     raising,
@@ -45,12 +45,20 @@ impl Group {
     /// # Errors
     /// [`ProposeError`]; where it carries an outcome, that says whether the command may have been applied.
     pub async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, ProposeError> {
-        self.inner.propose(command, deadline).await
+        self.inner.propose(command, Cost::default(), deadline).await
+    }
+
+    /// The same for a tenant's command. `cost` travels with it to the leader, which refuses it when too much of the tenant's waits there.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn propose_for(&self, command: Command, cost: Cost, deadline: Instant) -> Result<Response, ProposeError> {
+        self.inner.propose(command, cost, deadline).await
     }
 }
 
 impl Inner {
-    pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, ProposeError> {
+    pub(super) async fn propose(&self, command: Command, cost: Cost, deadline: Instant) -> Result<Response, ProposeError> {
         let mut leadership = self.leadership.subscribe();
         raising::admit(command.level(), self.views.peek().level())?;
         let mut proposal = Proposal { stamp_ms: 0, command };
@@ -64,7 +72,7 @@ impl Inner {
             let known = *leadership.borrow_and_update();
             let attempt = match known.leader {
                 Some(_) if known.own => self.propose_here(&mut proposal, known, deadline).await,
-                Some(leader) if leader != self.settings.id => self.forward(&mut proposal, leader, deadline).await,
+                Some(leader) if leader != self.settings.id => self.forward(&mut proposal, cost, leader, deadline).await,
                 Some(_) | None => Attempt::Untouched,
             };
             if let Attempt::Over(answer) = attempt {
@@ -81,12 +89,15 @@ impl Inner {
         }
     }
 
-    /// For another member: proposes if this one leads.
-    pub(super) async fn propose_forwarded(&self, mut proposal: Proposal, deadline: Instant) -> ForwardAnswer {
+    /// For another member: proposes if this one leads, and if the tenant may have more waiting here.
+    pub(super) async fn propose_forwarded(&self, mut proposal: Proposal, cost: Cost, deadline: Instant) -> ForwardAnswer {
         let known = *self.leadership.borrow();
         if self.is_draining() || !known.own {
             return ForwardAnswer::Again;
         }
+        let Some(_held) = self.inflow.take(&proposal.command, cost) else {
+            return ForwardAnswer::Done(Err(ProposeError::Overloaded));
+        };
         match self.propose_here(&mut proposal, known, deadline).await {
             Attempt::Over(answer) => ForwardAnswer::Done(answer),
             Attempt::Untouched => ForwardAnswer::Again,
@@ -141,7 +152,7 @@ impl Inner {
         }
     }
 
-    async fn forward(&self, proposal: &mut Proposal, leader: u64, deadline: Instant) -> Attempt {
+    async fn forward(&self, proposal: &mut Proposal, cost: Cost, leader: u64, deadline: Instant) -> Attempt {
         let Some(peer) = self.address_of(leader) else {
             return Attempt::Untouched;
         };
@@ -149,6 +160,7 @@ impl Inner {
         let patience = deadline.saturating_duration_since(Instant::now());
         let call = ForwardCall {
             patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+            cost,
             proposal: proposal.clone(),
         };
         let body = call.encode();

@@ -12,7 +12,7 @@ use openraft::{Instant as _, RaftMetrics, async_runtime::watch::WatchReceiver as
 use tokio::time::Instant;
 
 use super::{
-    Group, Inner,
+    Cost, Group, Inner,
     encoding::ReadAnswer,
     membership::{Change, MembershipError, MembershipRefusal},
     read::Barrier,
@@ -126,7 +126,7 @@ impl Inner {
             member: id,
             expires_at_ms: exp.saturating_mul(1_000),
         };
-        match self.propose(spend, deadline).await {
+        match self.propose(spend, Cost::default(), deadline).await {
             Ok(Response::TokenSpent { member }) if member == id => {}
             Ok(Response::TokenSpent { member }) => {
                 return JoinAnswer::Never(format!(

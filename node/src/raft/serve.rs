@@ -101,8 +101,12 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
                 .map(|answer| TransferAnswer(answer).encode())
         }
         Method::Forward => {
-            let ForwardCall { patience_ms, proposal } = ForwardCall::decode(body)?;
-            Some(inner.propose_forwarded(proposal, after(patience_ms)).await.encode())
+            let ForwardCall {
+                patience_ms,
+                cost,
+                proposal,
+            } = ForwardCall::decode(body)?;
+            Some(inner.propose_forwarded(proposal, cost, after(patience_ms)).await.encode())
         }
         Method::ReadIndex => {
             let ReadCall { patience_ms, barrier } = ReadCall::decode(body)?;

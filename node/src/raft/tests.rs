@@ -7,6 +7,7 @@ mod disks;
 mod fleet;
 mod forming;
 mod gate;
+mod inflow;
 mod losing;
 mod raising;
 mod reading;
@@ -16,4 +17,6 @@ mod retaining;
 pub(super) mod simulation;
 mod snapshotting;
 mod storage_suite;
+#[cfg(not(tokio_unstable))]
+mod threads;
 mod transferring;

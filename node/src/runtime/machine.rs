@@ -5,15 +5,35 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
-/// Runs a future beside its caller.
+use super::threads;
+
+/// Runs a future beside its caller, on Raft's threads where the process has such.
 pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    tokio::spawn(future)
+    match threads::home() {
+        Some(home) => home.spawn(future),
+        None => tokio::spawn(future),
+    }
+}
+
+/// Runs a future where [`spawn`] would, and waits for it: what it makes (sockets, timers, tasks) belongs there.
+///
+/// # Errors
+/// When it panicked, or the runtime is closing down.
+pub(crate) async fn at_home<F>(future: F) -> io::Result<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    match threads::home() {
+        Some(home) => home.spawn(future).await.map_err(io::Error::other),
+        None => Ok(future.await),
+    }
 }
 
 /// Runs what blocks on a thread for it, once.
@@ -29,7 +49,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 /// # Errors
 /// When the system gives no thread.
 pub(crate) fn thread(name: &str, future: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-    let runtime = tokio::runtime::Handle::current();
+    let runtime = threads::home().unwrap_or_else(Handle::current);
     let work = move || runtime.block_on(future);
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }

@@ -111,6 +111,10 @@ where
     }
 }
 
+pub(crate) async fn at_home<F: Future>(future: F) -> io::Result<F::Output> {
+    Ok(future.await)
+}
+
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     Ok(work())
 }

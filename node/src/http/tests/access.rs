@@ -144,6 +144,43 @@ async fn claims_must_fit_the_tenant_of_now() {
     assert_eq!(get(&client.member.claims(&renewed)).await, (404, Code::KeyNotFound));
 }
 
+/// A token may have one scope only: each call asks for the one of its verb, and for no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_asks_for_the_scope_of_its_verb() {
+    let client = Client::new().await;
+    let acme = client.member.app.latest().tenant_status("acme").unwrap();
+    let only = |scope: &str| {
+        let claims = Claims {
+            scope: scope.into(),
+            ..client.member.claims(&acme)
+        };
+        client.member.signer.token(&claims)
+    };
+    let (reader, writer) = (only("read"), only("write"));
+    let calls = [
+        ("PUT", KEY, "write"),
+        ("GET", KEY, "read"),
+        ("HEAD", KEY, "read"),
+        ("GET", "/api/v1/tenants/acme/keys", "read"),
+        ("GET", "/api/v1/tenants/acme/keys?consistency=any", "read"),
+        ("GET", "/api/v1/tenants/acme/usage", "read"),
+        ("GET", "/api/v1/whoami", "read"),
+        ("DELETE", KEY, "write"),
+    ];
+    for (method, path, scope) in calls {
+        let (with, without) = if scope == "read" { (&reader, &writer) } else { (&writer, &reader) };
+        let refused = client.request(without, method, path, &[], "").await;
+        assert_eq!(refused.status, 403, "{method} {path}");
+        if method != "HEAD" {
+            let problem = refused.problem();
+            assert_eq!(problem.code, Code::ScopeMissing);
+            assert!(problem.detail.contains(&format!("`{scope}`")), "{}", problem.detail);
+        }
+        let served = client.request(with, method, path, &[], "").await;
+        assert!(served.status.is_success(), "{method} {path}: {}", served.status);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn access_follows_the_tenant() {
     let client = Client::new().await;

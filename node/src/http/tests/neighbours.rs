@@ -19,7 +19,7 @@ async fn all_of_acmes_memory(client: &Client) -> Share {
     let acme = client.member.app.latest().tenant("acme").unwrap().id;
     assert_eq!(acme, TenantId(1));
     let mut share = None;
-    client.member.app.memory(acme).hold(&mut share, 64 * MIB).await.unwrap();
+    client.member.app.memory_of(acme).hold(&mut share, 64 * MIB).await.unwrap();
     share.unwrap()
 }
 

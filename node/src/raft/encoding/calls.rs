@@ -10,7 +10,7 @@ use openraft::raft::{
 use super::{Read, Unreadable, end, get_entry, get_flag, get_last, get_log_id, get_vote, put_entry, put_last, put_log_id, put_vote};
 use crate::{
     peer::LOG_STREAM,
-    raft::{ProposeError, freshness::Told, read::Barrier, types::Types},
+    raft::{Cost, ProposeError, freshness::Told, read::Barrier, types::Types},
     state::{Level, Proposal, Response},
 };
 
@@ -247,6 +247,8 @@ impl TransferAnswer {
 pub(in crate::raft) struct ForwardCall {
     /// How long the asker still waits.
     pub(in crate::raft) patience_ms: u32,
+    /// What it holds of the leader's memory until it is answered.
+    pub(in crate::raft) cost: Cost,
     /// Its stamp is nothing until the leader puts one.
     pub(in crate::raft) proposal: Proposal,
 }
@@ -254,19 +256,25 @@ pub(in crate::raft) struct ForwardCall {
 impl ForwardCall {
     pub(in crate::raft) fn encode(&self) -> Bytes {
         let proposal = self.proposal.encode();
-        let mut bytes = BytesMut::with_capacity(4 + proposal.len());
+        let mut bytes = BytesMut::with_capacity(12 + proposal.len());
         bytes.put_u32(self.patience_ms);
+        bytes.put_u64(self.cost.0);
         bytes.put_slice(&proposal);
         bytes.freeze()
     }
 
     pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
         let patience_ms = bytes.try_get_u32()?;
+        let cost = Cost(bytes.try_get_u64()?);
         let proposal = Proposal::decode(&bytes).map_err(|_| Unreadable::Unknown {
             field: "command",
             value: 0,
         })?;
-        Ok(ForwardCall { patience_ms, proposal })
+        Ok(ForwardCall {
+            patience_ms,
+            cost,
+            proposal,
+        })
     }
 }
 
@@ -298,6 +306,7 @@ impl ForwardAnswer {
                 bytes.put_u32(needs.0);
                 bytes.put_u32(level.0);
             }
+            ForwardAnswer::Done(Err(ProposeError::Overloaded)) => bytes.put_u8(8),
             ForwardAnswer::Done(Err(ProposeError::Failed(reason))) => {
                 bytes.put_u8(5);
                 bytes.put_slice(reason.as_bytes());
@@ -323,6 +332,7 @@ impl ForwardAnswer {
                 needs: Level(bytes.try_get_u32()?),
                 level: Level(bytes.try_get_u32()?),
             })),
+            8 => ForwardAnswer::Done(Err(ProposeError::Overloaded)),
             value => {
                 return Err(Unreadable::Unknown {
                     field: "forward answer",

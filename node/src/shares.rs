@@ -1,4 +1,4 @@
-//! What tenants share: memory for bodies and answers, threads that read. One greedy tenant must not leave nothing to the others.
+//! What tenants share: memory for bodies and answers, threads that read, a leader's memory for what is handed to it. One greedy tenant must not leave nothing to the others.
 //!
 //! In: how much a tenant wants, and until when it waits. Out: a [`Share`], given back when it is dropped. Absent: what is shared.
 //!

@@ -56,7 +56,7 @@ pub use membership::{Change, MembershipError, MembershipRefusal};
 pub use petition::{PetitionError, join, release};
 pub use read::{Barrier, ReadPoint};
 pub use replacement::{Admission, Gatekeeper, JoinAnswer, JoinRequest, ReleaseAnswer, ReleaseRequest};
-pub use settings::GroupSettings;
+pub use settings::{GroupSettings, LEVELS};
 pub use snapshot::SnapshotCounters;
 pub use status::GroupStatus;
 

@@ -35,7 +35,7 @@ use crate::{
     metrics::{LogCounters, MemberFigures, PeerCounters, Requests, Source},
     panics,
     peer::{Transport, TransportSettings},
-    raft::{Group, GroupSettings},
+    raft::{self, Group, GroupSettings},
     standalone::{
         certificates,
         tenants::{self, Wanted},
@@ -227,9 +227,11 @@ impl Starting {
         };
         let settings_of_transport = TransportSettings {
             cluster: identity.cluster,
+            shard,
             id: identity.member,
             name: name.clone(),
             compress_above,
+            levels: raft::LEVELS,
         };
         let transport = match &configured.peer {
             Some(peer) => Transport::start(settings_of_transport, &peer.listen, tls.clone()).await?,
@@ -486,6 +488,7 @@ fn show(
                 sent_uncompressed: traffic.sent_plain,
                 received: traffic.received,
                 received_uncompressed: traffic.received_plain,
+                hellos_refused: disk.hellos_refused(),
             },
             log: LogCounters {
                 groups: counters.groups,

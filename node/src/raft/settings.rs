@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use openraft::{Config, SnapshotPolicy};
 
 use super::StartError;
-use crate::cluster_id::ClusterId;
+use crate::{cluster_id::ClusterId, state::Level};
+
+/// The feature levels that this program knows, lowest and highest.
+pub const LEVELS: (u32, u32) = (Level::FIRST.0, Level::NEWEST.0);
 
 /// openraft wants two longest elections between two looks for a lost quorum, and less than this is nervous.
 const PROBE_MS: u64 = 1_200;

@@ -177,9 +177,11 @@ impl Fleet {
         let seat = &mut self.seats[at];
         let settings = TransportSettings {
             cluster: CLUSTER,
+            shard: 0,
             id: seat.id,
             name: seat.name.clone(),
             compress_above: 4 << 10,
+            levels: crate::raft::LEVELS,
         };
         let tls = TlsDirectory::open(&certificates, CLUSTER).unwrap();
         let transport = Transport::start(settings, &seat.address, tls).await.unwrap();
@@ -231,9 +233,11 @@ impl Fleet {
         let certificates = self.certificates(&format!("tls-caller-{at}"), identity);
         let settings = TransportSettings {
             cluster: CLUSTER,
+            shard: 0,
             id: self.seats[at].id,
             name: self.seats[at].name.clone(),
             compress_above: 0,
+            levels: crate::raft::LEVELS,
         };
         let tls = TlsDirectory::open(&certificates, CLUSTER).unwrap();
         Transport::start(settings, "127.0.0.1:0", tls).await.unwrap()

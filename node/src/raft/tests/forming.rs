@@ -98,9 +98,11 @@ async fn one_member_alone_serves_and_sweeps() {
     let (machine, views) = Machine::open(FjallStores::open(&directory.path().join("sm")).unwrap()).unwrap();
     let transport = Transport::alone(TransportSettings {
         cluster: CLUSTER,
+        shard: 0,
         id: 9,
         name: "alone".to_owned(),
         compress_above: 4 << 10,
+        levels: crate::raft::LEVELS,
     });
     let group = Group::start(settings_of(9, "alone", "nowhere:1"), wal, machine, views.clone(), transport)
         .await
@@ -159,9 +161,11 @@ async fn impossible_timing_is_refused() {
     let (machine, views) = Machine::open(FjallStores::open(&directory.path().join("sm")).unwrap()).unwrap();
     let transport = Transport::alone(TransportSettings {
         cluster: CLUSTER,
+        shard: 0,
         id: 9,
         name: "alone".to_owned(),
         compress_above: 4 << 10,
+        levels: crate::raft::LEVELS,
     });
     let mut settings = settings_of(9, "alone", "nowhere:1");
     settings.election_timeout = settings.heartbeat_interval;

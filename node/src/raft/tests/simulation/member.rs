@@ -157,9 +157,11 @@ impl Seat {
     async fn listen(&self, address: &str) -> turmoil::Result<Transport> {
         let answering = simulated::Answering::new(TransportSettings {
             cluster: CLUSTER,
+            shard: 0,
             id: id(self.at),
             name: name(self.at),
             compress_above: 4 << 10,
+            levels: crate::raft::LEVELS,
         });
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
         let local = listener.local_addr()?;

@@ -17,6 +17,10 @@ mod clock;
 mod connection;
 mod error;
 mod frame;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod golden;
+mod hello;
 mod link;
 mod listener;
 mod packing;
@@ -24,6 +28,9 @@ mod rooms;
 mod session;
 #[cfg(all(test, tokio_unstable))]
 pub(crate) mod simulated;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests;
 mod tls_dialer;
 mod transport;
 

@@ -48,6 +48,7 @@ impl Member {
         let (wal, machine, views) = opened.await.unwrap();
         let transport = Transport::alone(TransportSettings {
             cluster: CLUSTER,
+            shard: 0,
             id: ID,
             name: "m0".into(),
             compress_above: 4 << 10,

@@ -76,6 +76,11 @@ impl Seen {
         self.transport.traffic()
     }
 
+    /// How many connections between members were refused for their hello.
+    pub(super) fn hellos_refused(&self) -> u64 {
+        self.transport.refused_hellos()
+    }
+
     fn look(&self) {
         let found = storage::space(&self.directory);
         let answered = self.answers.swap(found.is_ok(), Ordering::Relaxed);

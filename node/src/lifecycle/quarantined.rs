@@ -155,6 +155,7 @@ impl Place {
         let tls = TlsDirectory::open(tls_dir, *cluster_id).map_err(LifecycleError::Tls)?;
         let settings = TransportSettings {
             cluster: *cluster_id,
+            shard: config.shard,
             // Nobody: it can ask, and no frame is for it.
             id: member.unwrap_or(0),
             name: config.name.clone(),

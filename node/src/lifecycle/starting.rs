@@ -232,6 +232,7 @@ impl Starting {
         };
         let settings_of_transport = TransportSettings {
             cluster: identity.cluster,
+            shard,
             id: identity.member,
             name: name.clone(),
             compress_above,
@@ -495,6 +496,7 @@ fn show(
                 sent_uncompressed: traffic.sent_plain,
                 received: traffic.received,
                 received_uncompressed: traffic.received_plain,
+                hellos_refused: disk.hellos_refused(),
             },
             log: LogCounters {
                 groups: counters.groups,

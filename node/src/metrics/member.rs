@@ -33,6 +33,8 @@ pub struct PeerCounters {
     pub received: u64,
     /// What was received, after decompression.
     pub received_uncompressed: u64,
+    /// Connections that were refused for their hello.
+    pub hellos_refused: u64,
 }
 
 /// The figures of one scrape.
@@ -138,6 +140,7 @@ impl Collector for MemberCollector {
                     sent_uncompressed,
                     received,
                     received_uncompressed,
+                    hellos_refused,
                 },
         } = figures;
         let states = [
@@ -240,6 +243,11 @@ impl Collector for MemberCollector {
                 "peer_received_uncompressed_bytes",
                 "What the bytes received from the other members are without compression",
                 received_uncompressed,
+            ),
+            (
+                "peer_hellos_refused",
+                "Connections between members that were refused because no common wire format is known, or no hello came",
+                hellos_refused,
             ),
         ];
         for (name, help, value) in counters.into_iter().filter(|_| !quarantined) {

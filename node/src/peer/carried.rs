@@ -1,21 +1,23 @@
 //! What this member's frames carry beside their bodies, and what is learned from those of others: clocks, stamps and room; and how bodies
-//! are packed. One for all connections of a member.
+//! are packed and members greeted. One for all connections of a member.
 
 use std::sync::Arc;
 
 use super::{
     clock::Clock,
+    connection::Ends,
     frame::{Header, Kind, Method},
+    hello::{Greeter, Hello},
     packing::Packing,
     rooms::Rooms,
 };
-use crate::cluster_id::ClusterId;
 
 /// Shared by all connections.
 #[derive(Debug)]
 pub(super) struct Carried {
     pub(super) clock: Arc<Clock>,
     pub(super) rooms: Arc<Rooms>,
+    pub(super) greeter: Greeter,
     pub(super) packing: Packing,
 }
 
@@ -24,17 +26,16 @@ pub(super) struct Label {
     pub(super) kind: Kind,
     pub(super) method: Method,
     pub(super) packed: bool,
-    pub(super) cluster: ClusterId,
-    pub(super) sender: u64,
-    pub(super) target: u64,
+    pub(super) ends: Ends,
     pub(super) request: u64,
 }
 
 impl Carried {
-    pub(super) fn new(own: u64, compress_above: u64) -> Self {
+    pub(super) fn new(own: Hello, compress_above: u64) -> Self {
         Carried {
-            clock: Arc::new(Clock::new(own)),
+            clock: Arc::new(Clock::new(own.sender)),
             rooms: Arc::new(Rooms::default()),
+            greeter: Greeter::new(own),
             packing: Packing::new(compress_above),
         }
     }
@@ -46,15 +47,22 @@ impl Carried {
             kind,
             method,
             packed,
-            cluster,
-            sender,
-            target,
+            ends,
             request,
         } = label;
+        let Ends {
+            format,
+            cluster,
+            shard,
+            sender,
+            target,
+        } = ends;
         Header {
+            format,
             kind,
             method,
             packed,
+            shard,
             cluster,
             sender,
             target,

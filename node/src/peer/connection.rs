@@ -39,7 +39,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Who speaks to whom.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
+    /// The format of the frames.
+    pub(super) format: u8,
     pub(super) cluster: ClusterId,
+    pub(super) shard: u32,
     pub(super) sender: u64,
     pub(super) target: u64,
 }
@@ -226,14 +229,11 @@ async fn send<W: AsyncWrite + Unpin>(
         };
         let mut next = Some(first);
         while let Some(outgoing) = next {
-            let Ends { cluster, sender, target } = ends;
             let header = carried.header(Label {
                 kind: Kind::Request,
                 method: outgoing.method,
                 packed: outgoing.body.packed,
-                cluster,
-                sender,
-                target,
+                ends,
                 request: outgoing.request,
             });
             frame::write(&mut bytes, &header, &outgoing.body.bytes);
@@ -273,8 +273,16 @@ async fn receive<R: AsyncRead + Unpin>(
         loop {
             match frame::read(&mut bytes) {
                 Ok(Some((header, body))) => {
-                    if header.sender != ends.target && header.kind == Kind::Answer && ends.target != 0 {
+                    // Who is asked for its name may be anybody of the cluster.
+                    let answers = header.kind == Kind::Answer && ends.target != 0;
+                    if answers && header.sender != ends.target {
                         return format!("member {:x} answered in place of {:x}", header.sender, ends.target);
+                    }
+                    if answers && header.shard != ends.shard {
+                        return format!(
+                            "member {:x} of shard {} answered in shard {}",
+                            header.sender, header.shard, ends.shard
+                        );
                     }
                     if let Err(error) = answer(header, body, ends, carried, waiters).await {
                         return error.to_string();
@@ -327,6 +335,8 @@ async fn answer(header: Header, body: Bytes, ends: Ends, carried: &Carried, wait
             refusal,
         }),
         Kind::Lost => Err(broken(ends.target, "it stopped working on the request")),
+        // It may have acted on the request.
+        Kind::Other(_) => Err(broken(ends.target, "it answered in a way that this program does not know")),
         // Each connection asks in one direction only.
         Kind::Request => Err(CallError::Refused {
             target: ends.target,
@@ -343,6 +353,7 @@ async fn answer(header: Header, body: Bytes, ends: Ends, carried: &Carried, wait
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::peer::hello;
 
     /// A firewall that has forgotten the connection lets nothing through, in silence. An election asks every few hundred milliseconds
     /// and waits for less than the connection's limit.
@@ -350,11 +361,14 @@ mod tests {
     async fn a_silent_connection_is_given_up_however_short_its_callers_wait() {
         let (near, _far) = tokio::io::duplex(1 << 20);
         let ends = Ends {
+            format: frame::HIGHEST,
             cluster: ClusterId::from_bytes([7; 16]),
+            shard: 0,
             sender: 1,
             target: 2,
         };
-        let connection = Connection::start(near, ends, Lane::Control, Arc::new(Carried::new(1, 0)));
+        let own = hello::of_this_program(ends.cluster, 0, 1, "m1", (1, 1));
+        let connection = Connection::start(near, ends, Lane::Control, Arc::new(Carried::new(own, 0)));
         let began = Instant::now();
         while connection.is_open() {
             assert!(began.elapsed() < 10 * Lane::Control.silence(), "the connection is kept for ever");

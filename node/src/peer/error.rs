@@ -27,6 +27,18 @@ pub enum CallError {
         /// The member's id.
         target: u64,
     },
+    /// The member at the address belongs to another shard.
+    #[error("at {address} there is {name} of shard {found}, and this member is of shard {own}: give the address of a member of this shard")]
+    OtherShard {
+        /// Where it was looked for.
+        address: String,
+        /// The name of the member that answered.
+        name: String,
+        /// Its shard.
+        found: u32,
+        /// This member's.
+        own: u32,
+    },
     /// The other end answered that it does not do this.
     #[error("member {target:x} refused: {refusal}")]
     Refused {
@@ -41,7 +53,7 @@ impl CallError {
     /// Whether the other end certainly did nothing.
     pub fn untouched(&self) -> bool {
         match self {
-            CallError::Unreachable { .. } | CallError::Refused { .. } => true,
+            CallError::Unreachable { .. } | CallError::OtherShard { .. } | CallError::Refused { .. } => true,
             CallError::Broken { .. } | CallError::Late { .. } => false,
         }
     }
@@ -65,6 +77,15 @@ pub enum Refusal {
     /// The answer is larger than a frame.
     #[error("the answer is too large")]
     TooLarge,
+    /// The frame names another shard.
+    #[error("the frame is of another shard")]
+    OtherShard,
+    /// Nothing was done: the call came with a later version of the program.
+    #[error("the other member's program does not know this call: upgrade it")]
+    Unknown,
+    /// A reason that came with a later version of the program.
+    #[error("for a reason that this program does not know ({0}): upgrade it")]
+    Other(u8),
     /// The member cannot vouch for its data and takes no part until it is replaced.
     #[error("the member is quarantined")]
     Quarantined,
@@ -79,6 +100,9 @@ impl Refusal {
             Refusal::Malformed => 4,
             Refusal::TooLarge => 5,
             Refusal::Quarantined => 6,
+            Refusal::OtherShard => 7,
+            Refusal::Unknown => 8,
+            Refusal::Other(code) => code,
         }
     }
 
@@ -87,9 +111,12 @@ impl Refusal {
             1 => Refusal::NotMe,
             2 => Refusal::OtherCluster,
             3 => Refusal::Closed,
+            4 => Refusal::Malformed,
             5 => Refusal::TooLarge,
             6 => Refusal::Quarantined,
-            _ => Refusal::Malformed,
+            7 => Refusal::OtherShard,
+            8 => Refusal::Unknown,
+            code => Refusal::Other(code),
         }
     }
 }

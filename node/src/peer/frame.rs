@@ -2,11 +2,14 @@
 //! before anything is allocated for it. Absent: what a body means.
 //!
 //! ```text
-//! length u32 (of all that follows) | format u8 | kind u8 | method u8 | detail u8 | cluster 16 B | sender u64 | target u64 |
-//! clock_ms u64 | stamp_ms u64 | room u64 | request u64 | body
+//! length u32 (of all that follows) | format u8 | kind u8 | method u8 | detail u8 | header u16 (its length, from the format on) |
+//! shard u32 | cluster 16 B | sender u64 | target u64 | clock_ms u64 | stamp_ms u64 | room u64 | request u64 | body
 //! ```
 //! Numbers are big-endian. The detail of a refusal is its reason; otherwise bit 0 says that the body is packed (`packing`), and the other
-//! bits are 0.
+//! bits are 0. A later program may write a longer header: what is behind the fields above is skipped. A kind, a detail or a method that is
+//! not known costs no more than the one call: the frame's place is known, so it is answered.
+//!
+//! The format is what both ends of the connection said that they know (`hello`); it changes only when this layout does.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -16,9 +19,12 @@ use crate::cluster_id::ClusterId;
 /// The largest frame, header included. Larger bodies are refused by the sender.
 pub const MAX_FRAME_BYTES: usize = 32 << 20;
 
-const FORMAT: u8 = 2;
+/// The oldest format that is read and written …
+pub(super) const LOWEST: u8 = 3;
+/// … and the newest.
+pub(super) const HIGHEST: u8 = 3;
 pub(super) const LENGTH_BYTES: usize = 4;
-pub(super) const HEADER_BYTES: usize = 68;
+pub(super) const HEADER_BYTES: usize = 74;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +57,8 @@ pub enum Method {
     Snapshot,
     /// What the state was at fixed places of the log.
     Checkpoints,
+    /// A call of a later program, by its code.
+    Unknown(u8),
 }
 
 impl Method {
@@ -70,11 +78,12 @@ impl Method {
             Method::WaitApplied => 13,
             Method::Snapshot => 8,
             Method::Checkpoints => 9,
+            Method::Unknown(code) => code,
         }
     }
 
-    const fn from_code(code: u8) -> Option<Self> {
-        Some(match code {
+    const fn from_code(code: u8) -> Self {
+        match code {
             0 => Method::Ping,
             1 => Method::Identify,
             2 => Method::Append,
@@ -89,8 +98,8 @@ impl Method {
             13 => Method::WaitApplied,
             8 => Method::Snapshot,
             9 => Method::Checkpoints,
-            _ => return None,
-        })
+            _ => Method::Unknown(code),
+        }
     }
 }
 
@@ -102,6 +111,8 @@ pub(super) enum Kind {
     Refusal(Refusal),
     /// The work on the request ended without an answer; what it did is not known.
     Lost,
+    /// A kind of a later program, or one that it says more of.
+    Other(u8),
 }
 
 /// The bit of the detail that says that the body is packed.
@@ -110,10 +121,12 @@ const PACKED: u8 = 1;
 /// What is on top of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    pub(super) format: u8,
     pub(super) kind: Kind,
     pub(super) method: Method,
     /// Whether the body is packed.
     pub(super) packed: bool,
+    pub(super) shard: u32,
     pub(super) cluster: ClusterId,
     pub(super) sender: u64,
     pub(super) target: u64,
@@ -130,10 +143,10 @@ pub(super) struct Header {
 pub(super) enum FrameError {
     #[error("a frame of {length} bytes: {HEADER_BYTES} to {MAX_FRAME_BYTES} are possible")]
     Length { length: usize },
-    #[error("frame format {found}, and this version speaks {FORMAT}: run versions that follow each other")]
+    #[error("a frame of format {found}, and this member knows {LOWEST} to {HIGHEST}")]
     Format { found: u8 },
-    #[error("frame of kind {kind} and method {method}: run versions that follow each other")]
-    Unknown { kind: u8, method: u8 },
+    #[error("a header of {header} bytes in a frame of {length}: {HEADER_BYTES} are the least")]
+    Header { header: usize, length: usize },
 }
 
 /// Appends a frame to `bytes`. The caller has checked that it is not too large.
@@ -141,16 +154,19 @@ pub(super) fn write(bytes: &mut BytesMut, header: &Header, body: &[u8]) {
     let length = HEADER_BYTES + body.len();
     bytes.reserve(LENGTH_BYTES + length);
     bytes.put_u32(u32::try_from(length).expect("bodies are at most MAX_FRAME_BYTES long"));
-    bytes.put_u8(FORMAT);
+    bytes.put_u8(header.format);
     let (kind, detail) = match header.kind {
         Kind::Request => (1, u8::from(header.packed) * PACKED),
         Kind::Answer => (2, u8::from(header.packed) * PACKED),
         Kind::Refusal(refusal) => (3, refusal.code()),
         Kind::Lost => (4, 0),
+        Kind::Other(kind) => (kind, 0),
     };
     bytes.put_u8(kind);
     bytes.put_u8(header.method.code());
     bytes.put_u8(detail);
+    bytes.put_u16(u16::try_from(HEADER_BYTES).expect("it is 74"));
+    bytes.put_u32(header.shard);
     bytes.put_slice(header.cluster.as_bytes());
     bytes.put_u64(header.sender);
     bytes.put_u64(header.target);
@@ -177,27 +193,33 @@ pub(super) fn read(bytes: &mut BytesMut) -> Result<Option<(Header, Bytes)>, Fram
     bytes.advance(LENGTH_BYTES);
     let mut frame = bytes.split_to(length).freeze();
     let format = frame.get_u8();
-    if format != FORMAT {
+    if !(LOWEST..=HIGHEST).contains(&format) {
         return Err(FrameError::Format { found: format });
     }
     let (kind, method, detail) = (frame.get_u8(), frame.get_u8(), frame.get_u8());
-    let unknown = FrameError::Unknown { kind, method };
+    let header = usize::from(frame.get_u16());
+    if !(HEADER_BYTES..=length).contains(&header) {
+        return Err(FrameError::Header { header, length });
+    }
     let packed = matches!(kind, 1 | 2) && detail == PACKED;
     let kind = match kind {
-        1 | 2 if detail & !PACKED != 0 => return Err(unknown),
+        1 | 2 if detail & !PACKED != 0 => Kind::Other(kind),
         1 => Kind::Request,
         2 => Kind::Answer,
         3 => Kind::Refusal(Refusal::from_code(detail)),
         4 => Kind::Lost,
-        _ => return Err(unknown),
+        _ => Kind::Other(kind),
     };
-    let method = Method::from_code(method).ok_or(unknown)?;
+    let body = frame.split_off(header - (length - frame.len()));
+    let shard = frame.get_u32();
     let mut cluster = [0; 16];
     frame.copy_to_slice(&mut cluster);
     let header = Header {
+        format,
         kind,
-        method,
+        method: Method::from_code(method),
         packed,
+        shard,
         cluster: ClusterId::from_bytes(cluster),
         sender: frame.get_u64(),
         target: frame.get_u64(),
@@ -206,7 +228,7 @@ pub(super) fn read(bytes: &mut BytesMut) -> Result<Option<(Header, Bytes)>, Fram
         room: frame.get_u64(),
         request: frame.get_u64(),
     };
-    Ok(Some((header, frame)))
+    Ok(Some((header, body)))
 }
 
 #[cfg(test)]
@@ -216,9 +238,11 @@ mod tests {
 
     fn header() -> Header {
         Header {
+            format: HIGHEST,
             kind: Kind::Request,
             method: Method::Append,
             packed: false,
+            shard: 9,
             cluster: ClusterId::from_bytes([7; 16]),
             sender: 1,
             target: 2,
@@ -234,7 +258,7 @@ mod tests {
     fn the_bytes_of_a_frame_stay() {
         let mut bytes = BytesMut::new();
         write(&mut bytes, &header(), b"body");
-        let mut golden = vec![0, 0, 0, 72, 2, 1, 2, 0];
+        let mut golden = vec![0, 0, 0, 78, 3, 1, 2, 0, 0, 74, 0, 0, 0, 9];
         golden.extend([7; 16]);
         for number in 1..=6_u64 {
             golden.extend(number.to_be_bytes());
@@ -280,19 +304,37 @@ mod tests {
         }
     }
 
+    fn changed(at: usize, value: u8) -> Result<Option<(Header, Bytes)>, FrameError> {
+        let mut bytes = BytesMut::new();
+        write(&mut bytes, &header(), b"body");
+        *bytes.get_mut(at).unwrap() = value;
+        read(&mut bytes)
+    }
+
     #[test]
-    fn other_formats_and_methods_are_refused() {
-        let mut frame = BytesMut::new();
-        write(&mut frame, &header(), b"");
-        for (at, value, error) in [
-            (4, 3, FrameError::Format { found: 3 }),
-            (5, 9, FrameError::Unknown { kind: 9, method: 2 }),
-            (6, 99, FrameError::Unknown { kind: 1, method: 99 }),
-            (7, 2, FrameError::Unknown { kind: 1, method: 2 }),
-        ] {
-            let mut bytes = frame.clone();
-            *bytes.get_mut(at).unwrap() = value;
-            assert_eq!(read(&mut bytes), Err(error));
+    fn other_formats_and_headers_that_do_not_fit_are_refused() {
+        for found in [LOWEST - 1, HIGHEST + 1] {
+            assert_eq!(changed(4, found), Err(FrameError::Format { found }));
         }
+        for header in [73, 79] {
+            assert_eq!(
+                changed(9, header),
+                Err(FrameError::Header {
+                    header: header.into(),
+                    length: 78
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_later_program_says_is_read_as_far_as_it_is_known() {
+        let read = |at, value| changed(at, value).unwrap().unwrap().0;
+        assert_eq!(read(5, 9).kind, Kind::Other(9));
+        assert_eq!(read(6, 99).method, Method::Unknown(99));
+        assert_eq!(read(7, 2).kind, Kind::Other(1), "something about the body that is not known");
+        // Three more bytes of header.
+        let (header, body) = changed(9, 77).unwrap().unwrap();
+        assert_eq!((header, body.as_ref()), (self::header(), b"y".as_slice()));
     }
 }

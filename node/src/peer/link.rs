@@ -23,7 +23,7 @@ use super::{
 };
 use crate::runtime;
 
-/// How long connecting and the handshake may take.
+/// How long connecting, the handshake and the hello may take.
 const DIAL_LIMIT: Duration = Duration::from_secs(2);
 /// After a failure the address is left alone for this long, doubled with each failure …
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -55,11 +55,13 @@ impl Lane {
 }
 
 /// A member and where it is looked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct PeerAddress {
     /// Its id; 0 when it is not known yet.
+    #[prost(uint64, tag = "1")]
     pub id: u64,
     /// `host:port` of its peer port.
+    #[prost(string, tag = "2")]
     pub address: String,
 }
 
@@ -79,9 +81,14 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Runs a connection over `stream`, which has been authenticated.
-    pub(super) fn start(self, stream: impl AsyncRead + AsyncWrite + Send + 'static) -> Arc<Connection> {
-        Arc::new(Connection::start(stream, self.ends, self.lane, self.carried))
+    /// Says hello on `stream`, which has been authenticated, and runs a connection over it.
+    ///
+    /// # Errors
+    /// When the two ends know no common format.
+    pub(super) async fn start(self, mut stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Dialed {
+        let Caller { ends, lane, carried } = self;
+        let format = carried.greeter.greet(&mut stream).await.map_err(|error| error.to_string())?;
+        Ok(Arc::new(Connection::start(stream, Ends { format, ..ends }, lane, carried)))
     }
 }
 
@@ -154,7 +161,7 @@ impl Link {
         let task = runtime::spawn(async move {
             let dialed = match tokio::time::timeout(DIAL_LIMIT, dialing).await {
                 Ok(dialed) => dialed,
-                Err(_) => Err(format!("no connection within {DIAL_LIMIT:?}")),
+                Err(_) => Err(format!("no connection, or no hello, within {DIAL_LIMIT:?}")),
             };
             let mut failures = link.failures.lock().unwrap_or_else(PoisonError::into_inner);
             *link.slot() = match &dialed {

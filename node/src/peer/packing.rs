@@ -307,8 +307,8 @@ mod tests {
         packing.count_sent(&body);
         packing.count_received(10, 10);
         let traffic = packing.traffic();
-        assert_eq!(traffic.sent_plain, 10_072);
+        assert_eq!(traffic.sent_plain, 10_078);
         assert!(traffic.sent < 200, "{traffic:?}");
-        assert_eq!((traffic.received, traffic.received_plain), (82, 82));
+        assert_eq!((traffic.received, traffic.received_plain), (88, 88));
     }
 }

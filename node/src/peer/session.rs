@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     budget::Budget,
     carried::{Carried, Label},
-    connection::write,
+    connection::{Ends, write},
     error::Refusal,
     frame::{self, HEADER_BYTES, Header, Kind, MAX_FRAME_BYTES, Method},
     packing::{self, Body},
@@ -118,15 +118,26 @@ impl Drop for Reply {
 }
 
 /// Serves one connection until it ends; the reason is for the log.
-pub(super) async fn serve<S>(stream: S, own: &Own) -> String
+pub(super) async fn serve<S>(mut stream: S, own: &Own) -> String
 where
-    S: AsyncRead + AsyncWrite + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let format = match own.carried.greeter.greet(&mut stream).await {
+        Ok(format) => format,
+        Err(error) => return error.to_string(),
+    };
+    let ends = Ends {
+        format,
+        cluster: own.cluster,
+        shard: own.shard,
+        sender: own.id,
+        target: 0,
+    };
     let (reader, writer) = tokio::io::split(stream);
     let (outgoing, waiting) = mpsc::unbounded_channel();
     tokio::select! {
         reason = receive(reader, own, outgoing) => reason,
-        reason = send(writer, own, waiting) => reason,
+        reason = send(writer, ends, &own.carried, waiting) => reason,
     }
 }
 
@@ -169,13 +180,14 @@ async fn dispatch(
     let Header {
         kind,
         method,
+        shard,
         cluster,
         sender,
         target,
         request,
         ..
     } = header;
-    if kind != Kind::Request {
+    if !matches!(kind, Kind::Request | Kind::Other(_)) {
         return Err("the caller sent an answer where it should ask".to_owned());
     }
     let wire = body.len();
@@ -202,8 +214,17 @@ async fn dispatch(
         reply.refuse(Refusal::NotMe);
         return Ok(());
     }
+    // Who asks for the name of another shard's member is told its shard with it.
+    if shard != own.shard && !anybody {
+        reply.refuse(Refusal::OtherShard);
+        return Ok(());
+    }
     if !anybody {
         own.carried.hear(&header);
+    }
+    if kind != Kind::Request {
+        reply.refuse(Refusal::Unknown);
+        return Ok(());
     }
     own.carried.packing.count_received(wire, plain);
     let body = if header.packed {
@@ -212,6 +233,7 @@ async fn dispatch(
         body
     };
     match method {
+        Method::Unknown(_) => reply.refuse(Refusal::Unknown),
         Method::Ping => reply.send(Bytes::new()),
         Method::Identify => match own.service() {
             Some(service) => reply.send(own.identify(service.is_blank())),
@@ -258,7 +280,12 @@ async fn dispatch(
 /// The first byte of an append's body that belongs to an ordered stream. Any other append stands alone.
 pub(crate) const LOG_STREAM: u8 = 1;
 
-async fn send<W: AsyncWrite + Unpin>(mut writer: W, own: &Own, mut waiting: mpsc::UnboundedReceiver<Outgoing>) -> String {
+async fn send<W: AsyncWrite + Unpin>(
+    mut writer: W,
+    ends: Ends,
+    carried: &Carried,
+    mut waiting: mpsc::UnboundedReceiver<Outgoing>,
+) -> String {
     let mut bytes = BytesMut::new();
     while let Some(first) = waiting.recv().await {
         let mut next = Some(first);
@@ -269,17 +296,15 @@ async fn send<W: AsyncWrite + Unpin>(mut writer: W, own: &Own, mut waiting: mpsc
             body,
         }) = next
         {
-            let header = own.carried.header(Label {
+            let header = carried.header(Label {
                 kind,
                 method,
                 packed: body.packed,
-                cluster: own.cluster,
-                sender: own.id,
-                target: 0,
+                ends,
                 request,
             });
             frame::write(&mut bytes, &header, &body.bytes);
-            own.carried.packing.count_sent(&body);
+            carried.packing.count_sent(&body);
             next = if bytes.len() < WRITE_BYTES { waiting.try_recv().ok() } else { None };
         }
         if let Err(error) = write(&mut writer, &bytes).await {

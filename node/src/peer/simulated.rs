@@ -29,7 +29,7 @@ impl Answering {
     }
 
     /// Serves one caller until it leaves; the reason is for the log.
-    pub(crate) async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Send + 'static) -> String {
+    pub(crate) async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> String {
         session::serve(stream, &self.0).await
     }
 
@@ -50,7 +50,7 @@ impl Answering {
 
 /// Makes streams to other members.
 pub(crate) trait Connect: Send + Sync + 'static {
-    type Stream: AsyncRead + AsyncWrite + Send + 'static;
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     fn connect(&self, address: &str) -> impl Future<Output = std::io::Result<Self::Stream>> + Send;
 }
@@ -62,7 +62,7 @@ impl<C: Connect> Dialer for StreamDialer<C> {
         let connect = Arc::clone(&self.0);
         async move {
             let stream = connect.connect(&address).await.map_err(|error| error.to_string())?;
-            Ok(caller.start(stream))
+            caller.start(stream).await
         }
         .boxed()
     }

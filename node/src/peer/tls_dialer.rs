@@ -24,7 +24,7 @@ impl Dialer for TlsDialer {
                 .connect(name, tcp)
                 .await
                 .map_err(|error| error.to_string())?;
-            Ok(caller.start(stream))
+            caller.start(stream).await
         }
         .boxed()
     }

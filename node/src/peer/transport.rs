@@ -11,7 +11,8 @@ use std::{
     },
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use prost::Message;
 use tokio::{
     net::TcpListener,
     task::{AbortHandle, JoinHandle},
@@ -23,7 +24,8 @@ use super::{
     clock::Clock,
     connection::{Ends, Pending},
     error::{CallError, Refusal},
-    frame::Method,
+    frame::{self, Method},
+    hello,
     link::{Dialer, Lane, Link, PeerAddress},
     listener,
     packing::Traffic,
@@ -41,6 +43,8 @@ const NAME_BYTES: usize = 253;
 pub struct TransportSettings {
     /// Its cluster.
     pub cluster: ClusterId,
+    /// Its shard.
+    pub shard: u32,
     /// Its id, made with its data directory.
     pub id: u64,
     /// Its name.
@@ -76,25 +80,41 @@ pub enum TransportError {
 }
 
 /// What a member says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub struct Identified {
     /// Its id.
+    #[prost(uint64, tag = "1")]
     pub id: u64,
     /// Its name.
+    #[prost(string, tag = "2")]
     pub name: String,
     /// Whether it has never been part of a group.
+    #[prost(bool, tag = "3")]
     pub blank: bool,
-    /// The feature levels that its program knows.
-    pub levels: Levels,
+    /// Its shard.
+    #[prost(uint32, tag = "4")]
+    pub shard: u32,
+    /// The lowest feature level that it knows.
+    #[prost(uint32, tag = "5")]
+    pub lowest_level: u32,
+    /// The highest.
+    #[prost(uint32, tag = "6")]
+    pub highest_level: u32,
+    /// The version of its program.
+    #[prost(string, tag = "7")]
+    pub program: String,
+    /// Whether it asks the group not to raise its level.
+    #[prost(bool, tag = "8")]
+    pub holds_level: bool,
 }
 
 /// What the sessions need to know of this member.
 pub(super) struct Own {
     pub(super) cluster: ClusterId,
+    pub(super) shard: u32,
     pub(super) id: u64,
     pub(super) carried: Arc<Carried>,
-    pub(super) levels: Levels,
-    name: String,
+    levels: Levels,
     service: RwLock<Option<Arc<dyn Service>>>,
 }
 
@@ -104,31 +124,30 @@ impl Own {
     }
 
     pub(super) fn identify(&self, blank: bool) -> Bytes {
-        let mut body = BytesMut::new();
-        body.put_u64(self.id);
-        body.put_u8(u8::from(blank));
-        body.put_u32(self.levels.lowest);
-        body.put_u32(self.levels.highest);
-        body.put_u8(u8::from(self.levels.holds));
-        body.put_slice(self.name.as_bytes().get(..NAME_BYTES).unwrap_or(self.name.as_bytes()));
-        body.freeze()
+        let own = self.carried.greeter.own();
+        let identified = Identified {
+            id: self.id,
+            name: own.name.clone(),
+            blank,
+            shard: self.shard,
+            lowest_level: self.levels.lowest,
+            highest_level: self.levels.highest,
+            program: own.program.clone(),
+            holds_level: self.levels.holds,
+        };
+        identified.encode_to_vec().into()
     }
 }
 
-fn identified(mut body: Bytes) -> Option<Identified> {
-    let id = body.try_get_u64().ok()?;
-    let blank = body.try_get_u8().ok()? != 0;
-    let levels = Levels {
-        lowest: body.try_get_u32().ok()?,
-        highest: body.try_get_u32().ok()?,
-        holds: body.try_get_u8().ok()? != 0,
-    };
-    Some(Identified {
-        id,
-        name: String::from_utf8(body.to_vec()).ok()?,
-        blank,
-        levels,
-    })
+impl Identified {
+    /// What it says of feature levels.
+    pub fn levels(&self) -> Levels {
+        Levels {
+            lowest: self.lowest_level,
+            highest: self.highest_level,
+            holds: self.holds_level,
+        }
+    }
 }
 
 /// The peer port and the connections to peers. A cheap handle; the port closes when [`Transport::close`] is called or the last one goes.
@@ -226,6 +245,22 @@ impl Transport {
         &self.inner.own.carried.rooms
     }
 
+    /// The feature levels that a member said it knows, lowest and highest, when it was last connected; none before that.
+    pub fn levels_of(&self, member: u64) -> Option<(u32, u32)> {
+        self.inner.own.carried.greeter.levels_of(member)
+    }
+
+    /// The feature levels that this member knows.
+    pub fn levels(&self) -> (u32, u32) {
+        let own = self.inner.own.carried.greeter.own();
+        (own.lowest_level, own.highest_level)
+    }
+
+    /// How many connections, dialed or accepted, were refused for their hello.
+    pub fn refused_hellos(&self) -> u64 {
+        self.inner.own.carried.greeter.refused()
+    }
+
     /// The bytes exchanged with peers.
     pub fn traffic(&self) -> Traffic {
         self.inner.own.carried.packing.traffic()
@@ -260,7 +295,7 @@ impl Transport {
         }
     }
 
-    /// Asks whoever is at `address` who it is; for forming a group before ids are known.
+    /// Asks whoever is at `address` who it is; for forming a group before ids are known. Only members of this shard are found.
     ///
     /// # Errors
     /// [`CallError`].
@@ -271,10 +306,20 @@ impl Transport {
         };
         let link = Arc::new(self.link_to(peer.clone(), Lane::Control));
         let body = answer_by(&peer, deadline, self.begin_on(&link, Method::Identify, Bytes::new())).await?;
-        identified(body).ok_or(CallError::Refused {
+        let found = Identified::decode(body).map_err(|_| CallError::Refused {
             target: 0,
             refusal: Refusal::Malformed,
-        })
+        })?;
+        // Whatever is asked for, a member of another shard is no answer: it must not be taken in, nor asked for a leader.
+        if found.shard != self.inner.own.shard {
+            return Err(CallError::OtherShard {
+                address: peer.address,
+                name: found.name,
+                found: found.shard,
+                own: self.inner.own.shard,
+            });
+        }
+        Ok(found)
     }
 
     /// What this member says of feature levels.
@@ -288,7 +333,7 @@ impl Transport {
     /// [`CallError`].
     pub async fn ask(&self, peer: &PeerAddress, deadline: Instant) -> Result<Identified, CallError> {
         let body = self.call(peer, Lane::Calls, Method::Identify, Bytes::new(), deadline).await?;
-        identified(body).ok_or(CallError::Refused {
+        Identified::decode(body).map_err(|_| CallError::Refused {
             target: peer.id,
             refusal: Refusal::Malformed,
         })
@@ -340,7 +385,9 @@ impl Transport {
     fn link_to(&self, peer: PeerAddress, lane: Lane) -> Link {
         let own = &self.inner.own;
         let ends = Ends {
+            format: frame::HIGHEST,
             cluster: own.cluster,
+            shard: own.shard,
             sender: own.id,
             target: peer.id,
         };
@@ -352,17 +399,20 @@ impl Own {
     pub(super) fn new(settings: TransportSettings) -> Self {
         let TransportSettings {
             cluster,
+            shard,
             id,
-            name,
+            mut name,
             compress_above,
             levels,
         } = settings;
+        name.truncate(name.floor_char_boundary(NAME_BYTES));
+        let hello = hello::of_this_program(cluster, shard, id, &name, (levels.lowest, levels.highest));
         Own {
             cluster,
+            shard,
             id,
+            carried: Arc::new(Carried::new(hello, compress_above)),
             levels,
-            name,
-            carried: Arc::new(Carried::new(id, compress_above)),
             service: RwLock::new(None),
         }
     }

@@ -33,12 +33,8 @@ const SCRUB: Duration = Duration::from_secs(6 * 3600);
 impl Inner {
     pub(super) fn own_checkpoints(&self) -> CheckpointsAnswer {
         let checkpoints = self.views.latest().checkpoints();
-        CheckpointsAnswer(
-            checkpoints
-                .iter()
-                .map(|checkpoint| (checkpoint.index, checkpoint.revision, checkpoint.digest.number()))
-                .collect(),
-        )
+        let checkpoints = checkpoints.iter();
+        CheckpointsAnswer::of(checkpoints.map(|checkpoint| (checkpoint.index, checkpoint.revision, checkpoint.digest.number())))
     }
 
     pub(super) async fn compare_checkpoints(self: Arc<Self>) {
@@ -116,8 +112,8 @@ impl Group {
 /// Digests by index.
 type Marks = BTreeMap<u64, u128>;
 
-fn marks(CheckpointsAnswer(checkpoints): CheckpointsAnswer) -> Marks {
-    checkpoints.into_iter().map(|(index, _, digest)| (index, digest)).collect()
+fn marks(answer: CheckpointsAnswer) -> Marks {
+    answer.digests().collect()
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -78,7 +78,7 @@ impl Inner {
                 .transport
                 .call(&peer, Lane::Calls, Method::WaitApplied, call.encode(), deadline)
                 .await;
-            if answer.is_ok_and(|body| WaitAnswer::decode(body).is_ok_and(|WaitAnswer(there)| there)) {
+            if answer.is_ok_and(|body| WaitAnswer::decode(body).is_ok_and(|WaitAnswer { applied: there }| there)) {
                 return true;
             }
             tokio::time::sleep_until(deadline.min(Instant::now() + PAUSE)).await;

@@ -149,7 +149,9 @@ impl Client {
             }),
             CallError::Broken { .. } => RPCError::Network(NetworkError::new(&error)),
             // openraft pauses before it tries again.
-            CallError::Unreachable { .. } | CallError::Refused { .. } => RPCError::Unreachable(Unreachable::new(&error)),
+            CallError::Unreachable { .. } | CallError::OtherShard { .. } | CallError::Refused { .. } => {
+                RPCError::Unreachable(Unreachable::new(&error))
+            }
         }
     }
 }

@@ -160,8 +160,8 @@ impl Inner {
         let patience = deadline.saturating_duration_since(Instant::now());
         let call = ForwardCall {
             patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
-            cost,
-            proposal: proposal.clone(),
+            proposal: proposal.encode(),
+            cost: cost.0,
         };
         let body = call.encode();
         if body.len() > COMMAND_BYTES {
@@ -193,7 +193,7 @@ impl Inner {
                 Ok(ForwardAnswer::Again) => Attempt::Untouched,
                 Err(error) => Attempt::Over(Err(ProposeError::Failed(format!("the leader's answer cannot be read: {error}")))),
             },
-            Some(Err(CallError::Refused { .. } | CallError::Unreachable { .. })) => Attempt::Untouched,
+            Some(Err(CallError::Refused { .. } | CallError::OtherShard { .. } | CallError::Unreachable { .. })) => Attempt::Untouched,
             Some(Err(CallError::Broken { .. } | CallError::Late { .. })) => {
                 Attempt::Over(Err(ProposeError::NoLeader { outcome: Outcome::Unknown }))
             }

@@ -37,13 +37,14 @@ pub struct ReadPoint {
 }
 
 /// How the leader makes sure that it leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
 pub enum Barrier {
     /// It asks a quorum: right whatever clocks do.
-    Quorum,
+    Quorum = 0,
     /// It trusts a lease that a quorum gave it a moment ago, and asks only when that is over: right as long as no member's monotonic clock
     /// runs at more than twice the speed of another's, or stands still while its machine is suspended.
-    Lease,
+    Lease = 1,
 }
 
 type Asked = oneshot::Sender<ReadAnswer>;
@@ -214,7 +215,7 @@ impl Inner {
         let patience = self.settings.grace();
         let call = ReadCall {
             patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
-            barrier,
+            barrier: barrier.into(),
         };
         let answer = tokio::select! {
             biased;

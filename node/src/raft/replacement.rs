@@ -28,13 +28,16 @@ use crate::{
 const LEAST_VOTERS: usize = 3;
 
 /// What a member asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ReleaseRequest {
     /// The id that its data directory has or had; none when it cannot be read any more, or the directory is new.
+    #[prost(fixed64, optional, tag = "1")]
     pub old: Option<u64>,
     /// Its name, by which the group knows whose place it had.
+    #[prost(string, tag = "2")]
     pub name: String,
     /// Only whether the member still belongs to the group.
+    #[prost(bool, tag = "3")]
     pub only_ask: bool,
 }
 

@@ -8,7 +8,7 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Inner,
+    Cost, Inner,
     encoding::{
         self, Answered, AppendCall, ForwardCall, JoinCall, MembershipCall, ReadAnswer, ReadCall, TransferAnswer, Unreadable, WaitAnswer,
         WaitCall,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     peer::{Method, Refusal, Reply, Request, Service},
     runtime,
+    state::Proposal,
 };
 
 /// How many appends of a stream may wait for openraft.
@@ -103,13 +104,19 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
         Method::Forward => {
             let ForwardCall {
                 patience_ms,
-                cost,
                 proposal,
+                cost,
             } = ForwardCall::decode(body)?;
-            Some(inner.propose_forwarded(proposal, cost, after(patience_ms)).await.encode())
+            let unreadable = |_| Unreadable::Unknown {
+                field: "command",
+                value: 0,
+            };
+            let proposal = Proposal::decode(&proposal).map_err(unreadable)?;
+            Some(inner.propose_forwarded(proposal, Cost(cost), after(patience_ms)).await.encode())
         }
         Method::ReadIndex => {
-            let ReadCall { patience_ms, barrier } = ReadCall::decode(body)?;
+            let call = ReadCall::decode(body)?;
+            let (patience_ms, barrier) = (call.patience_ms, call.barrier());
             let leads = inner.leadership.borrow().own;
             let read = async {
                 if leads {
@@ -132,7 +139,8 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
         Method::Release => Some(inner.release(sender, ReleaseRequest::decode(body)?).await.encode()),
         Method::WaitApplied => {
             let WaitCall { patience_ms, revision } = WaitCall::decode(body)?;
-            Some(WaitAnswer(inner.has_applied(revision, after(patience_ms)).await).encode())
+            let applied = inner.has_applied(revision, after(patience_ms)).await;
+            Some(WaitAnswer { applied }.encode())
         }
         Method::Checkpoints => Some(inner.own_checkpoints().encode()),
         Method::Join => {
@@ -140,7 +148,7 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
             Some(inner.join(request, after(patience_ms)).await.encode())
         }
         // The session answers these, and `serve` has handed the snapshots on.
-        Method::Snapshot | Method::Ping | Method::Identify => None,
+        Method::Snapshot | Method::Ping | Method::Identify | Method::Unknown(_) => None,
     })
 }
 

@@ -1,39 +1,78 @@
-//! The bytes of a membership: in the log, and in the state machine's rows.
-//!
-//! ```text
-//! 0x81 | configurations u8 | each: voters u16, id u64 … | members u16 | each: id u64, name u16 + text, peer u16 + text
-//! ```
+//! The bytes of a membership: in the log, and in the state machine's rows. [`MEMBERSHIP`], then a message with numbered fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use kvfleet_api::admin::MemberAddress;
+use prost::Message as _;
 
-use super::{MEMBERSHIP, Read, Unreadable, end, get_slice};
+use super::{MEMBERSHIP, Read, Unreadable, take};
 use crate::raft::types::{Member, Membership};
 
-/// Texts are cut here; names and addresses are far shorter (a DNS name has 253 characters).
-const TEXT_BYTES: usize = 1024;
+/// Equal memberships are equal bytes: sets and maps are in the order of their ids.
+#[derive(Clone, PartialEq, prost::Message)]
+struct MembershipMessage {
+    /// Two while voters change, one otherwise.
+    #[prost(message, repeated, tag = "1")]
+    configurations: Vec<Voters>,
+    #[prost(message, repeated, tag = "2")]
+    members: Vec<MemberField>,
+}
 
-pub(super) fn encode(membership: &Membership) -> Bytes {
-    let mut bytes = BytesMut::new();
-    bytes.put_u8(MEMBERSHIP);
-    let configurations = membership.get_joint_config();
-    bytes.put_u8(u8::try_from(configurations.len()).expect("a joint membership has two configurations"));
-    for voters in configurations {
-        bytes.put_u16(u16::try_from(voters.len()).expect("a group has at most seven voters"));
-        voters.iter().for_each(|id| bytes.put_u64(*id));
+#[derive(Clone, PartialEq, prost::Message)]
+struct Voters {
+    #[prost(fixed64, repeated, tag = "1")]
+    ids: Vec<u64>,
+}
+
+/// A member; also in calls.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct MemberField {
+    #[prost(fixed64, tag = "1")]
+    pub(super) id: u64,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
+    #[prost(string, tag = "3")]
+    pub(super) peer: String,
+}
+
+impl From<&MemberAddress> for MemberField {
+    fn from(MemberAddress { id, name, peer, voter: _ }: &MemberAddress) -> Self {
+        MemberField {
+            id: *id,
+            name: name.clone(),
+            peer: peer.clone(),
+        }
     }
-    let members: Vec<_> = membership.nodes().collect();
-    bytes.put_u16(u16::try_from(members.len()).expect("a group has a handful of members"));
-    for (id, Member { name, peer }) in members {
-        bytes.put_u64(*id);
-        put_text(&mut bytes, name);
-        put_text(&mut bytes, peer);
+}
+
+impl MemberField {
+    /// Whether it votes is not sent: the call says what becomes of it.
+    pub(super) fn address(self, voter: bool) -> MemberAddress {
+        let MemberField { id, name, peer } = self;
+        MemberAddress { id, name, peer, voter }
     }
+}
+
+pub(in crate::raft) fn encode_membership(membership: &Membership) -> Bytes {
+    let voters = |ids: &BTreeSet<u64>| Voters {
+        ids: ids.iter().copied().collect(),
+    };
+    let member = |(id, Member { name, peer }): (&u64, &Member)| MemberField {
+        id: *id,
+        name: name.clone(),
+        peer: peer.clone(),
+    };
+    let message = MembershipMessage {
+        configurations: membership.get_joint_config().iter().map(voters).collect(),
+        members: membership.nodes().map(member).collect(),
+    };
+    let mut bytes = BytesMut::from(&[MEMBERSHIP][..]);
+    message.encode_raw(&mut bytes);
     bytes.freeze()
 }
 
-pub(super) fn decode(mut bytes: Bytes) -> Read<Membership> {
+pub(in crate::raft) fn decode_membership(mut bytes: Bytes) -> Read<Membership> {
     match bytes.try_get_u8()? {
         MEMBERSHIP => {}
         value => {
@@ -43,84 +82,10 @@ pub(super) fn decode(mut bytes: Bytes) -> Read<Membership> {
             });
         }
     }
-    let mut configurations = Vec::new();
-    for _ in 0..bytes.try_get_u8()? {
-        let mut voters = BTreeSet::new();
-        for _ in 0..bytes.try_get_u16()? {
-            voters.insert(bytes.try_get_u64()?);
-        }
-        configurations.push(voters);
-    }
-    let mut members = BTreeMap::new();
-    for _ in 0..bytes.try_get_u16()? {
-        members.insert(
-            bytes.try_get_u64()?,
-            Member {
-                name: get_text(&mut bytes)?,
-                peer: get_text(&mut bytes)?,
-            },
-        );
-    }
-    end(&bytes)?;
+    let MembershipMessage { configurations, members } = take(bytes)?;
+    let configurations = configurations.into_iter().map(|Voters { ids }| ids.into_iter().collect()).collect();
+    let member = |MemberField { id, name, peer }| (id, Member { name, peer });
+    let members: BTreeMap<_, _> = members.into_iter().map(member).collect();
     // A voter without an address, or no voters at all: no version writes that.
     Membership::new(configurations, members).map_err(|_| Unreadable::Unknown { field: "voters", value: 0 })
-}
-
-pub(super) fn put_text(bytes: &mut BytesMut, text: &str) {
-    let cut = text.floor_char_boundary(TEXT_BYTES);
-    let text = text.get(..cut).unwrap_or_default();
-    bytes.put_u16(u16::try_from(text.len()).expect("texts are cut at 1,024 bytes"));
-    bytes.put_slice(text.as_bytes());
-}
-
-pub(super) fn get_text(bytes: &mut Bytes) -> Read<String> {
-    let length = usize::from(bytes.try_get_u16()?);
-    String::from_utf8(get_slice(bytes, length)?.to_vec()).map_err(|_| Unreadable::NotText)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn membership() -> Membership {
-        let members = [(1, "a"), (2, "b"), (3, "c")];
-        let members = members.map(|(id, name)| {
-            (
-                id,
-                Member {
-                    name: name.to_owned(),
-                    peer: format!("{name}:7400"),
-                },
-            )
-        });
-        Membership::new(vec![BTreeSet::from([1, 2])], BTreeMap::from(members)).unwrap()
-    }
-
-    /// Golden bytes: they are in every log and in every state machine.
-    #[test]
-    fn the_bytes_of_a_membership_stay() {
-        let mut golden = vec![0x81, 1, 0, 2];
-        golden.extend(1_u64.to_be_bytes());
-        golden.extend(2_u64.to_be_bytes());
-        golden.extend([0, 3]);
-        for (id, name) in [(1_u64, b'a'), (2, b'b'), (3, b'c')] {
-            golden.extend(id.to_be_bytes());
-            golden.extend([0, 1, name, 0, 6, name]);
-            golden.extend(b":7400");
-        }
-        assert_eq!(encode(&membership()), golden);
-        assert_eq!(decode(Bytes::from(golden)), Ok(membership()));
-    }
-
-    #[test]
-    fn no_cut_is_read() {
-        let whole = encode(&membership());
-        for length in 0..whole.len() {
-            assert!(decode(whole.slice(..length)).is_err(), "{length}");
-        }
-        let mut longer = BytesMut::from(whole.as_ref());
-        longer.put_u8(0);
-        assert_eq!(decode(longer.freeze()), Err(Unreadable::LeftOver { count: 1 }));
-    }
 }

@@ -1,19 +1,17 @@
-//! The bodies of the calls that carry a snapshot, and of those that compare members. A snapshot's frames are `state`'s bytes.
+//! The bodies of the calls that carry a snapshot, and of those that compare members. A snapshot's frames are `state`'s bytes, so their call
+//! is laid out by hand; numbers are big-endian.
 //!
 //! ```text
-//! snapshot     vote | transfer u64 | number u32 | step u8: 0 a frame, which follows; 1 install
-//! its answer   0 taken | 1, vote: not from this leader | 2, text: refused | 3, vote: installed
-//! checkpoints  empty
-//! their answer count u16 | each: index u64, revision u64, digest 16 B
+//! head u16 (its length) | head: term u64, voted for u64, committed u8, transfer u64, number u32, step u8: 0 a frame, 1 install | frame
 //! ```
+//! What is in the head behind the step came with a later program and is skipped.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{Read, Unreadable, end, get_vote, put_vote};
-use crate::raft::types::Vote;
+use super::{Read, Said, Unreadable, required, take_head};
+use crate::raft::types::{Vote, vote};
 
-/// The longest reason that is sent.
-const REASON_BYTES: usize = 1024;
+const HEAD_BYTES: usize = 30;
 
 /// A step of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,31 +41,31 @@ impl SnapshotCall {
             number,
             step,
         } = self;
-        let mut bytes = BytesMut::new();
-        put_vote(&mut bytes, vote);
+        let (step, frame) = match step {
+            SnapshotStep::Frame(frame) => (0, frame.as_ref()),
+            SnapshotStep::Install => (1, &[][..]),
+        };
+        let mut bytes = BytesMut::with_capacity(2 + HEAD_BYTES + frame.len());
+        bytes.put_u16(u16::try_from(HEAD_BYTES).expect("it is 30"));
+        bytes.put_u64(vote.leader_id.term);
+        bytes.put_u64(vote.leader_id.voted_for);
+        bytes.put_u8(u8::from(vote.committed));
         bytes.put_u64(*transfer);
         bytes.put_u32(*number);
-        match step {
-            SnapshotStep::Frame(frame) => {
-                bytes.put_u8(0);
-                bytes.put_slice(frame);
-            }
-            SnapshotStep::Install => bytes.put_u8(1),
-        }
+        bytes.put_u8(step);
+        bytes.put_slice(frame);
         bytes.freeze()
     }
 
     pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
+        let mut head = take_head(&mut bytes)?;
         Ok(SnapshotCall {
-            vote: get_vote(&mut bytes)?,
-            transfer: bytes.try_get_u64()?,
-            number: bytes.try_get_u32()?,
-            step: match bytes.try_get_u8()? {
+            vote: vote(head.try_get_u64()?, head.try_get_u64()?, head.try_get_u8()? != 0),
+            transfer: head.try_get_u64()?,
+            number: head.try_get_u32()?,
+            step: match head.try_get_u8()? {
                 0 => SnapshotStep::Frame(bytes),
-                1 => {
-                    end(&bytes)?;
-                    SnapshotStep::Install
-                }
+                1 => SnapshotStep::Install,
                 value => {
                     return Err(Unreadable::Unknown {
                         field: "snapshot step",
@@ -94,132 +92,64 @@ pub(in crate::raft) enum SnapshotAnswer {
 
 impl SnapshotAnswer {
     pub(in crate::raft) fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::new();
-        match self {
-            SnapshotAnswer::Taken => bytes.put_u8(0),
-            SnapshotAnswer::HigherVote(vote) => {
-                bytes.put_u8(1);
-                put_vote(&mut bytes, vote);
-            }
-            SnapshotAnswer::Refused(reason) => {
-                bytes.put_u8(2);
-                let cut = reason.floor_char_boundary(REASON_BYTES);
-                bytes.put_slice(reason.get(..cut).unwrap_or_default().as_bytes());
-            }
-            SnapshotAnswer::Installed(vote) => {
-                bytes.put_u8(3);
-                put_vote(&mut bytes, vote);
-            }
-        }
-        bytes.freeze()
+        let said = match self {
+            SnapshotAnswer::Taken => Said::new(1),
+            SnapshotAnswer::HigherVote(vote) => Said::new(2).vote(*vote),
+            SnapshotAnswer::Refused(reason) => Said::new(3).text(reason),
+            SnapshotAnswer::Installed(vote) => Said::new(4).vote(*vote),
+        };
+        said.encode()
     }
 
-    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
-        let answer = match bytes.try_get_u8()? {
-            0 => SnapshotAnswer::Taken,
-            1 => SnapshotAnswer::HigherVote(get_vote(&mut bytes)?),
-            2 => {
-                let text = bytes.split_to(bytes.len());
-                SnapshotAnswer::Refused(String::from_utf8(text.to_vec()).map_err(|_| Unreadable::NotText)?)
-            }
-            3 => SnapshotAnswer::Installed(get_vote(&mut bytes)?),
-            value => {
-                return Err(Unreadable::Unknown {
-                    field: "snapshot answer",
-                    value: u64::from(value),
-                });
-            }
-        };
-        end(&bytes)?;
-        Ok(answer)
+    pub(in crate::raft) fn decode(bytes: Bytes) -> Read<Self> {
+        let said = Said::decode(bytes)?;
+        Ok(match said.what {
+            1 => SnapshotAnswer::Taken,
+            2 => SnapshotAnswer::HigherVote(required("vote", said.vote)?),
+            3 => SnapshotAnswer::Refused(said.text),
+            4 => SnapshotAnswer::Installed(required("vote", said.vote)?),
+            _ => return said.unknown("answer to a snapshot"),
+        })
     }
 }
 
-/// The state after some entries, as a number each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::raft) struct CheckpointsAnswer(pub(in crate::raft) Vec<(u64, u64, u128)>);
+/// The state after some entries, as a number each. Its call has no body.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(in crate::raft) struct CheckpointsAnswer {
+    #[prost(message, repeated, tag = "1")]
+    checkpoints: Vec<CheckpointField>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct CheckpointField {
+    #[prost(uint64, tag = "1")]
+    index: u64,
+    #[prost(uint64, tag = "2")]
+    revision: u64,
+    /// 16 bytes, big-endian.
+    #[prost(bytes = "bytes", tag = "3")]
+    digest: Bytes,
+}
 
 impl CheckpointsAnswer {
-    pub(in crate::raft) fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(2 + 32 * self.0.len());
-        bytes.put_u16(u16::try_from(self.0.len()).expect("a member keeps a handful of checkpoints"));
-        for (index, revision, digest) in &self.0 {
-            bytes.put_u64(*index);
-            bytes.put_u64(*revision);
-            bytes.put_u128(*digest);
-        }
-        bytes.freeze()
-    }
-
-    pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
-        let mut checkpoints = Vec::new();
-        for _ in 0..bytes.try_get_u16()? {
-            checkpoints.push((bytes.try_get_u64()?, bytes.try_get_u64()?, bytes.try_get_u128()?));
-        }
-        end(&bytes)?;
-        Ok(CheckpointsAnswer(checkpoints))
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::raft::types::vote;
-
-    /// Golden bytes: members of two versions speak to each other.
-    #[test]
-    fn the_bytes_of_the_calls_stay() {
-        let call = SnapshotCall {
-            vote: vote(3, 9, true),
-            transfer: 7,
-            number: 2,
-            step: SnapshotStep::Frame(Bytes::from_static(b"frame")),
+    /// Of indexes, revisions and digests.
+    pub(in crate::raft) fn of(checkpoints: impl Iterator<Item = (u64, u64, u128)>) -> Self {
+        let field = |(index, revision, digest): (u64, u64, u128)| CheckpointField {
+            index,
+            revision,
+            digest: Bytes::copy_from_slice(&digest.to_be_bytes()),
         };
-        let mut golden = vec![];
-        golden.extend(3_u64.to_be_bytes());
-        golden.extend(9_u64.to_be_bytes());
-        golden.push(1);
-        golden.extend(7_u64.to_be_bytes());
-        golden.extend([0, 0, 0, 2, 0]);
-        golden.extend(b"frame");
-        assert_eq!(call.encode(), golden);
-        assert_eq!(SnapshotCall::decode(Bytes::from(golden)), Ok(call.clone()));
-        let install = SnapshotCall {
-            step: SnapshotStep::Install,
-            ..call
-        };
-        assert_eq!(SnapshotCall::decode(install.encode()), Ok(install));
-
-        assert_eq!(SnapshotAnswer::Taken.encode(), [0].as_slice());
-        assert_eq!(SnapshotAnswer::Refused("no".to_owned()).encode(), b"\x02no".as_slice());
-        for answer in [
-            SnapshotAnswer::Taken,
-            SnapshotAnswer::HigherVote(vote(4, 1, false)),
-            SnapshotAnswer::Refused("no".to_owned()),
-            SnapshotAnswer::Installed(vote(4, 1, true)),
-        ] {
-            assert_eq!(SnapshotAnswer::decode(answer.encode()), Ok(answer));
+        CheckpointsAnswer {
+            checkpoints: checkpoints.map(field).collect(),
         }
-
-        let checkpoints = CheckpointsAnswer(vec![(1, 2, 3)]);
-        let mut golden = vec![0, 1];
-        golden.extend(1_u64.to_be_bytes());
-        golden.extend(2_u64.to_be_bytes());
-        golden.extend(3_u128.to_be_bytes());
-        assert_eq!(checkpoints.encode(), golden);
-        assert_eq!(CheckpointsAnswer::decode(Bytes::from(golden)), Ok(checkpoints));
     }
 
-    #[test]
-    fn no_cut_is_read() {
-        let whole = CheckpointsAnswer(vec![(1, 2, 3)]).encode();
-        for length in 0..whole.len() {
-            assert!(CheckpointsAnswer::decode(whole.slice(..length)).is_err(), "{length}");
-        }
-        let whole = SnapshotAnswer::Installed(vote(4, 1, true)).encode();
-        for length in 0..whole.len() {
-            assert!(SnapshotAnswer::decode(whole.slice(..length)).is_err(), "{length}");
-        }
+    /// Digests by index. One that is no digest is none.
+    pub(in crate::raft) fn digests(&self) -> impl Iterator<Item = (u64, u128)> {
+        let number = |checkpoint: &CheckpointField| {
+            let digest = checkpoint.digest.as_ref().try_into().ok()?;
+            Some((checkpoint.index, u128::from_be_bytes(digest)))
+        };
+        self.checkpoints.iter().filter_map(number)
     }
 }

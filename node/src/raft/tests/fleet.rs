@@ -194,6 +194,7 @@ impl Fleet {
         let levels = seat.levels;
         let settings = TransportSettings {
             cluster: CLUSTER,
+            shard: 0,
             id: seat.id,
             name: seat.name.clone(),
             compress_above: 4 << 10,
@@ -256,6 +257,7 @@ impl Fleet {
         let certificates = self.certificates(&format!("tls-caller-{at}"), identity);
         let settings = TransportSettings {
             cluster: CLUSTER,
+            shard: 0,
             id: self.seats[at].id,
             name: self.seats[at].name.clone(),
             compress_above: 0,

@@ -98,6 +98,7 @@ async fn one_member_alone_serves_and_sweeps() {
     let (machine, views) = Machine::open(FjallStores::open(&directory.path().join("sm")).unwrap()).unwrap();
     let transport = Transport::alone(TransportSettings {
         cluster: CLUSTER,
+        shard: 0,
         id: 9,
         name: "alone".to_owned(),
         compress_above: 4 << 10,
@@ -160,6 +161,7 @@ async fn impossible_timing_is_refused() {
     let (machine, views) = Machine::open(FjallStores::open(&directory.path().join("sm")).unwrap()).unwrap();
     let transport = Transport::alone(TransportSettings {
         cluster: CLUSTER,
+        shard: 0,
         id: 9,
         name: "alone".to_owned(),
         compress_above: 4 << 10,

@@ -1,20 +1,28 @@
 //! Who is not heard.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use kvfleet_api::admin::MemberAddress;
+use tokio::sync::mpsc;
 
 use super::fleet::{CLUSTER, Fleet, soon, write_certificates};
 use crate::{
     cluster_id::ClusterId,
-    peer::{CallError, Lane, Method, PeerAddress, Refusal, Transport, TransportSettings},
-    raft::encoding::encode_vote_call,
-    raft::types,
+    peer::{CallError, Lane, Method, PeerAddress, Refusal, Reply, Request, Service, Transport, TransportSettings},
+    raft::{self, Admission, Change, JoinRequest, MembershipError, MembershipRefusal, ReleaseRequest, encoding::encode_vote_call, types},
     state::Supported,
     tls::{Identity, Role, TlsDirectory, issue::Authority},
 };
 
 async fn stranger(directory: &std::path::Path, cluster: ClusterId) -> Transport {
+    stranger_of(directory, cluster, 0).await
+}
+
+async fn stranger_of(directory: &std::path::Path, cluster: ClusterId, shard: u32) -> Transport {
     let settings = TransportSettings {
         cluster,
+        shard,
         id: 0xbad,
         name: "stranger".to_owned(),
         compress_above: 4 << 10,
@@ -195,6 +203,7 @@ async fn a_frame_for_another_member_touches_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_make_no_sense_are_refused() {
+    let vote = encode_vote_call(&openraft::raft::VoteRequest::new(types::vote(7, 1, false), None));
     let fleet = Fleet::formed(3).await;
     let peer = PeerAddress {
         id: fleet.seats[1].id,
@@ -205,7 +214,9 @@ async fn bodies_that_make_no_sense_are_refused() {
         (Lane::Control, Method::Append, &[0, 1, 2][..]),
         (Lane::Log, Method::Append, &[1, 0, 0][..]),
         (Lane::Calls, Method::Forward, &[0, 0, 1, 0, 99][..]),
-        (Lane::Calls, Method::ReadIndex, &[][..]),
+        (Lane::Calls, Method::ReadIndex, &[8][..]),
+        // A vote without its last byte.
+        (Lane::Control, Method::Vote, &vote[..vote.len() - 1]),
     ] {
         let answer = fleet
             .transport(0)
@@ -243,4 +254,68 @@ async fn new_connections_use_new_certificates() {
         caller.identify(&fleet.seats[0].address, soon()).await.unwrap().id,
         fleet.seats[0].id
     );
+}
+
+/// A member that has never been in a group, and may be of any shard.
+struct Blank;
+
+impl Service for Blank {
+    fn serve(&self, _request: Request, reply: Reply) {
+        reply.refuse(Refusal::Closed);
+    }
+
+    fn appends(&self, _requests: mpsc::Receiver<(Request, Reply)>) {}
+
+    fn is_blank(&self) -> bool {
+        true
+    }
+}
+
+/// Its certificate is good, its cluster is right and it is blank: only the shard tells that its data belongs elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_of_another_shard_is_never_taken_in() {
+    let fleet = Fleet::formed(3).await;
+    let identity = Identity {
+        cluster: CLUSTER,
+        role: Role::Member,
+    };
+    let certificates = fleet.certificates("elsewhere", identity);
+    for (shard, is_taken) in [(5, false), (0, true)] {
+        let outsider = stranger_of(&certificates, CLUSTER, shard).await;
+        outsider.set_service(Some(Arc::new(Blank)));
+        let itself = MemberAddress {
+            id: outsider.id(),
+            name: "stranger".to_owned(),
+            peer: outsider.local_address().unwrap().to_string(),
+            voter: false,
+        };
+        if !is_taken {
+            let addresses = [fleet.seats[0].address.clone()];
+            let words = "of shard 0, and this member is of shard 5";
+            let request = JoinRequest {
+                by: Admission::Replaces(fleet.seats[1].id),
+                itself: itself.clone(),
+            };
+            let answer = raft::join(&outsider, &addresses, &request, soon()).await;
+            assert!(answer.as_ref().is_err_and(|error| error.to_string().contains(words)), "{answer:?}");
+            let request = ReleaseRequest {
+                old: Some(fleet.seats[1].id),
+                name: "m2".to_owned(),
+                only_ask: false,
+            };
+            let answer = raft::release(&outsider, &addresses, &request, std::time::Duration::from_secs(1)).await;
+            assert!(answer.as_ref().is_err_and(|error| error.to_string().contains(words)), "{answer:?}");
+        }
+        let answer = fleet.group(0).change_members(Change::AddLearner(itself), soon()).await;
+        if is_taken {
+            assert_eq!(answer, Ok(()), "the refusals above are about the shard");
+            continue;
+        }
+        let Err(MembershipError::Refused { refusal, detail }) = answer else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(refusal, MembershipRefusal::Unreachable);
+        assert!(detail.contains("of shard 5, and this member is of shard 0"), "{detail}");
+        assert_eq!(fleet.group(0).status().members.len(), 3);
+    }
 }

@@ -157,6 +157,7 @@ impl Seat {
     async fn listen(&self, address: &str) -> turmoil::Result<Transport> {
         let answering = simulated::Answering::new(TransportSettings {
             cluster: CLUSTER,
+            shard: 0,
             id: id(self.at),
             name: name(self.at),
             compress_above: 4 << 10,

@@ -41,6 +41,6 @@ pub use link::{Lane, PeerAddress};
 pub use packing::Traffic;
 pub use rooms::Rooms;
 pub use session::{Reply, Request, Service};
-pub use transport::{Identified, Transport, TransportError, TransportSettings};
+pub use transport::{Identified, Levels, Transport, TransportError, TransportSettings};
 
 pub(crate) use {connection::Pending, session::LOG_STREAM};

@@ -51,8 +51,22 @@ pub struct TransportSettings {
     pub name: String,
     /// Bodies of at least so many bytes are compressed when that makes them shorter; 0: none is.
     pub compress_above: u64,
-    /// The feature levels that it knows, lowest and highest.
-    pub levels: (u32, u32),
+    /// The feature levels that its program knows.
+    pub levels: Levels,
+}
+
+/// What a member says of feature levels.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Levels {
+    /// The lowest level of a group that it can be part of.
+    #[prost(uint32, tag = "1")]
+    pub lowest: u32,
+    /// The highest one.
+    #[prost(uint32, tag = "2")]
+    pub highest: u32,
+    /// Whether it asks the group not to raise its level.
+    #[prost(bool, tag = "3")]
+    pub holds: bool,
 }
 
 /// Why the transport cannot start.
@@ -72,7 +86,7 @@ pub enum TransportError {
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Identified {
     /// Its id.
-    #[prost(uint64, tag = "1")]
+    #[prost(fixed64, tag = "1")]
     pub id: u64,
     /// Its name.
     #[prost(string, tag = "2")]
@@ -83,14 +97,11 @@ pub struct Identified {
     /// Its shard.
     #[prost(uint32, tag = "4")]
     pub shard: u32,
-    /// The lowest feature level that it knows.
-    #[prost(uint32, tag = "5")]
-    pub lowest_level: u32,
-    /// The highest.
-    #[prost(uint32, tag = "6")]
-    pub highest_level: u32,
+    /// The feature levels that its program knows.
+    #[prost(message, required, tag = "5")]
+    pub levels: Levels,
     /// The version of its program.
-    #[prost(string, tag = "7")]
+    #[prost(string, tag = "6")]
     pub program: String,
 }
 
@@ -115,12 +126,16 @@ impl Own {
             name: own.name.clone(),
             blank,
             shard: self.shard,
-            lowest_level: own.lowest_level,
-            highest_level: own.highest_level,
+            levels: own.levels,
             program: own.program.clone(),
         };
         identified.encode_to_vec().into()
     }
+}
+
+fn identified(target: u64, body: Bytes) -> Result<Identified, CallError> {
+    let refusal = Refusal::Malformed;
+    Identified::decode(body).map_err(|_| CallError::Refused { target, refusal })
 }
 
 /// The peer port and the connections to peers. A cheap handle; the port closes when [`Transport::close`] is called or the last one goes.
@@ -217,15 +232,14 @@ impl Transport {
         &self.inner.own.carried.rooms
     }
 
-    /// The feature levels that a member said it knows, lowest and highest, when it was last connected; none before that.
-    pub fn levels_of(&self, member: u64) -> Option<(u32, u32)> {
+    /// What a member said of feature levels when it was last connected; none before that.
+    pub fn levels_of(&self, member: u64) -> Option<Levels> {
         self.inner.own.carried.greeter.levels_of(member)
     }
 
-    /// The feature levels that this member knows.
-    pub fn levels(&self) -> (u32, u32) {
-        let own = self.inner.own.carried.greeter.own();
-        (own.lowest_level, own.highest_level)
+    /// What this member says of feature levels.
+    pub fn levels(&self) -> Levels {
+        self.inner.own.carried.greeter.own().levels
     }
 
     /// How many connections, dialed or accepted, were refused for their hello.
@@ -278,10 +292,7 @@ impl Transport {
         };
         let link = Arc::new(self.link_to(peer.clone(), Lane::Control));
         let body = answer_by(&peer, deadline, self.begin_on(&link, Method::Identify, Bytes::new())).await?;
-        let found = Identified::decode(body).map_err(|_| CallError::Refused {
-            target: 0,
-            refusal: Refusal::Malformed,
-        })?;
+        let found = identified(0, body)?;
         // Whatever is asked for, a member of another shard is no answer: it must not be taken in, nor asked for a leader.
         if found.shard != self.inner.own.shard {
             return Err(CallError::OtherShard {
@@ -292,6 +303,15 @@ impl Transport {
             });
         }
         Ok(found)
+    }
+
+    /// Asks a member what it says of itself: its answer is of this very moment.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn ask(&self, peer: &PeerAddress, deadline: Instant) -> Result<Identified, CallError> {
+        let body = self.call(peer, Lane::Calls, Method::Identify, Bytes::new(), deadline).await?;
+        identified(peer.id, body)
     }
 
     /// Sends a request and waits for the answer.

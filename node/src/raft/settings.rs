@@ -5,10 +5,14 @@ use std::{sync::Arc, time::Duration};
 use openraft::{Config, SnapshotPolicy};
 
 use super::StartError;
-use crate::{cluster_id::ClusterId, state::Level};
+use crate::{cluster_id::ClusterId, peer::Levels, state::Level};
 
-/// The feature levels that this program knows, lowest and highest.
-pub const LEVELS: (u32, u32) = (Level::FIRST.0, Level::NEWEST.0);
+/// The feature levels that this program knows.
+pub const LEVELS: Levels = Levels {
+    lowest: Level::FIRST.0,
+    highest: Level::NEWEST.0,
+    holds: false,
+};
 
 /// openraft wants two longest elections between two looks for a lost quorum, and less than this is nervous.
 const PROBE_MS: u64 = 1_200;

@@ -126,6 +126,15 @@ impl DataDir {
         Identity::read(path).ok().flatten()
     }
 
+    /// The same for a member of this cluster and shard: what another one has left behind is neither asked for nor put aside. Blocking.
+    ///
+    /// # Errors
+    /// [`DataDirError::ForeignCluster`], [`DataDirError::ForeignShard`].
+    pub fn last_identity_of(path: &Path, cluster: ClusterId, shard: u32) -> Result<Option<Identity>, DataDirError> {
+        let found = Self::last_identity(path);
+        found.map(|identity| identity.accept(path, Some(cluster), shard)).transpose()
+    }
+
     /// Gives up the directory; another process may open it once the lock goes.
     pub fn close(self) -> Lock {
         self.lock

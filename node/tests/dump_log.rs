@@ -88,13 +88,13 @@ fn commands() -> Vec<Command> {
 
 /// A membership of voters 1 and 2 and a learner 3, in the bytes that `raft` has golden tests for.
 fn membership() -> Bytes {
-    let mut bytes = vec![0x81, 1, 0, 2];
-    bytes.extend(1_u64.to_be_bytes());
-    bytes.extend(2_u64.to_be_bytes());
-    bytes.extend([0, 3]);
+    let mut bytes = vec![0x82, 0x0a, 18, 0x0a, 16];
+    bytes.extend(1_u64.to_le_bytes());
+    bytes.extend(2_u64.to_le_bytes());
     for (id, name) in [(1_u64, b'a'), (2, b'b'), (3, b'c')] {
-        bytes.extend(id.to_be_bytes());
-        bytes.extend([0, 1, name, 0, 6, name]);
+        bytes.extend([0x12, 20, 0x09]);
+        bytes.extend(id.to_le_bytes());
+        bytes.extend([0x12, 1, name, 0x1a, 6, name]);
         bytes.extend(b":7400");
     }
     bytes.into()

@@ -159,6 +159,9 @@ async fn assert_put_aside(path: &Path, old: Identity) -> Identity {
     };
     assert_eq!(std::fs::read_to_string(aside.join("raft/log")).expect("kept"), "old");
     assert_eq!(DataDir::last_identity(aside), Some(old));
+    assert!(matches!(DataDir::last_identity_of(aside, old.cluster, old.shard), Ok(Some(found)) if found == old));
+    let other = DataDir::last_identity_of(aside, old.cluster, old.shard + 1);
+    assert!(matches!(other, Err(DataDirError::ForeignShard { .. })), "{other:?}");
     new
 }
 

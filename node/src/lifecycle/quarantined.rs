@@ -148,10 +148,9 @@ impl Place {
             return Err(LifecycleError::Failed("a member alone is never quarantined".to_owned()));
         };
         let directory = lock.directory().to_owned();
-        let identity = tokio::task::spawn_blocking(move || DataDir::last_identity(&directory)).await?;
-        let member = identity
-            .filter(|identity| identity.cluster == *cluster_id)
-            .map(|identity| identity.member);
+        let (cluster, shard) = (*cluster_id, config.shard);
+        let identity = tokio::task::spawn_blocking(move || DataDir::last_identity_of(&directory, cluster, shard)).await??;
+        let member = identity.map(|identity| identity.member);
         let tls = TlsDirectory::open(tls_dir, *cluster_id).map_err(LifecycleError::Tls)?;
         let settings = TransportSettings {
             cluster: *cluster_id,

@@ -353,7 +353,7 @@ async fn answer(header: Header, body: Bytes, ends: Ends, carried: &Carried, wait
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::peer::hello;
+    use crate::peer::{Levels, hello};
 
     /// A firewall that has forgotten the connection lets nothing through, in silence. An election asks every few hundred milliseconds
     /// and waits for less than the connection's limit.
@@ -367,7 +367,7 @@ mod tests {
             sender: 1,
             target: 2,
         };
-        let own = hello::of_this_program(ends.cluster, 0, 1, "m1", (1, 1));
+        let own = hello::of_this_program(ends.cluster, 0, 1, "m1", Levels::default());
         let connection = Connection::start(near, ends, Lane::Control, Arc::new(Carried::new(own, 0)));
         let began = Instant::now();
         while connection.is_open() {

@@ -26,11 +26,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{connection::write, frame};
+use super::{connection::write, frame, transport::Levels};
 use crate::{cluster_id::ClusterId, logging::Sample};
 
 const MAGIC: &[u8; 4] = b"kvhi";
-/// The longest hello that is read; today's are about 80 bytes.
+/// The longest hello that is read; today's are about 65 bytes.
 const MOST_BYTES: usize = 4 << 10;
 /// How long the other end may take to say hello.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
@@ -51,17 +51,15 @@ pub(super) struct Hello {
     #[prost(uint32, tag = "4")]
     pub(super) shard: u32,
     /// Its id; 0 of one that has none at the moment.
-    #[prost(uint64, tag = "5")]
+    #[prost(fixed64, tag = "5")]
     pub(super) sender: u64,
     #[prost(string, tag = "6")]
     pub(super) name: String,
     /// The version of its program, for people.
     #[prost(string, tag = "7")]
     pub(super) program: String,
-    #[prost(uint32, tag = "8")]
-    pub(super) lowest_level: u32,
-    #[prost(uint32, tag = "9")]
-    pub(super) highest_level: u32,
+    #[prost(message, required, tag = "8")]
+    pub(super) levels: Levels,
 }
 
 impl Hello {
@@ -105,7 +103,7 @@ pub(super) struct Greeter {
 
 #[derive(Debug)]
 struct Known {
-    levels: (u32, u32),
+    levels: Levels,
     /// Why it was refused, if it was.
     refused: Option<HelloError>,
     at: Instant,
@@ -125,8 +123,8 @@ impl Greeter {
         &self.own
     }
 
-    /// The feature levels that a member said it knows, lowest and highest, when it was last connected.
-    pub(super) fn levels_of(&self, member: u64) -> Option<(u32, u32)> {
+    /// What a member said of feature levels when it was last connected.
+    pub(super) fn levels_of(&self, member: u64) -> Option<Levels> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         members.get(&member).map(|known| known.levels)
     }
@@ -199,7 +197,7 @@ impl Greeter {
             members.remove(&oldest);
         }
         let known = Known {
-            levels: (theirs.lowest_level, theirs.highest_level),
+            levels: theirs.levels,
             refused,
             at: Instant::now(),
         };
@@ -209,7 +207,7 @@ impl Greeter {
 }
 
 /// What this program says for a member.
-pub(super) fn of_this_program(cluster: ClusterId, shard: u32, sender: u64, name: &str, levels: (u32, u32)) -> Hello {
+pub(super) fn of_this_program(cluster: ClusterId, shard: u32, sender: u64, name: &str, levels: Levels) -> Hello {
     Hello {
         lowest: u32::from(frame::LOWEST),
         highest: u32::from(frame::HIGHEST),
@@ -218,8 +216,7 @@ pub(super) fn of_this_program(cluster: ClusterId, shard: u32, sender: u64, name:
         sender,
         name: name.to_owned(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        lowest_level: levels.0,
-        highest_level: levels.1,
+        levels,
     }
 }
 

@@ -58,7 +58,7 @@ impl Lane {
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct PeerAddress {
     /// Its id; 0 when it is not known yet.
-    #[prost(uint64, tag = "1")]
+    #[prost(fixed64, tag = "1")]
     pub id: u64,
     /// `host:port` of its peer port.
     #[prost(string, tag = "2")]
@@ -172,7 +172,8 @@ impl Link {
                 Err(reason) => {
                     let pause = LONGEST_PAUSE.min(FIRST_PAUSE.saturating_mul(1 << (*failures).min(8)));
                     *failures = failures.saturating_add(1);
-                    if *failures == 1 {
+                    // Who asks for a name says itself what became of it.
+                    if *failures == 1 && link.peer.id != 0 {
                         tracing::info!(member = format_args!("{:x}", link.peer.id), address = link.peer.address, lane = ?link.lane, reason, "cannot connect to a member; trying again when it is needed");
                     }
                     Slot::Paused {

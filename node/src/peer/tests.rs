@@ -18,7 +18,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::{
-    Reply, Request, Service, Transport, TransportSettings,
+    Levels, Reply, Request, Service, Transport, TransportSettings,
     frame::{self, Header, Kind, Method},
     hello::{self, Hello},
 };
@@ -52,6 +52,14 @@ impl Service for Echo {
     }
 }
 
+const fn levels(highest: u32) -> Levels {
+    Levels {
+        lowest: 1,
+        highest,
+        holds: false,
+    }
+}
+
 fn settings(id: u64, shard: u32) -> TransportSettings {
     TransportSettings {
         cluster: CLUSTER,
@@ -59,7 +67,7 @@ fn settings(id: u64, shard: u32) -> TransportSettings {
         id,
         name: format!("m{id:x}"),
         compress_above: 0,
-        levels: (1, 2),
+        levels: levels(2),
     }
 }
 
@@ -68,12 +76,16 @@ fn hello_of(lowest: u32, highest: u32) -> Hello {
         lowest,
         highest,
         program: "9.9.9".to_owned(),
-        ..hello::of_this_program(CLUSTER, 0, OTHER, "m22", (1, 7))
+        ..hello::of_this_program(CLUSTER, 0, OTHER, "m22", levels(7))
     }
 }
 
 /// Certificates of one cluster.
-struct Net(TempDir, PathBuf);
+struct Net {
+    path: PathBuf,
+    /// It goes with the last of its readers.
+    _directory: TempDir,
+}
 
 impl Net {
     fn new() -> Self {
@@ -89,11 +101,14 @@ impl Net {
         std::fs::write(path.join("ca.crt"), authority.certificate()).unwrap();
         std::fs::write(path.join("tls.crt"), issued.certificate).unwrap();
         std::fs::write(path.join("tls.key"), issued.key).unwrap();
-        Net(directory, path)
+        Net {
+            path,
+            _directory: directory,
+        }
     }
 
     fn tls(&self) -> TlsDirectory {
-        TlsDirectory::open(&self.1, CLUSTER).unwrap()
+        TlsDirectory::open(&self.path, CLUSTER).unwrap()
     }
 
     async fn member(&self, id: u64, shard: u32) -> Transport {

@@ -56,13 +56,16 @@ pub struct TransportSettings {
 }
 
 /// What a member says of feature levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Levels {
     /// The lowest level of a group that it can be part of.
+    #[prost(uint32, tag = "1")]
     pub lowest: u32,
     /// The highest one.
+    #[prost(uint32, tag = "2")]
     pub highest: u32,
     /// Whether it asks the group not to raise its level.
+    #[prost(bool, tag = "3")]
     pub holds: bool,
 }
 
@@ -83,7 +86,7 @@ pub enum TransportError {
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Identified {
     /// Its id.
-    #[prost(uint64, tag = "1")]
+    #[prost(fixed64, tag = "1")]
     pub id: u64,
     /// Its name.
     #[prost(string, tag = "2")]
@@ -94,18 +97,12 @@ pub struct Identified {
     /// Its shard.
     #[prost(uint32, tag = "4")]
     pub shard: u32,
-    /// The lowest feature level that it knows.
-    #[prost(uint32, tag = "5")]
-    pub lowest_level: u32,
-    /// The highest.
-    #[prost(uint32, tag = "6")]
-    pub highest_level: u32,
+    /// The feature levels that its program knows.
+    #[prost(message, required, tag = "5")]
+    pub levels: Levels,
     /// The version of its program.
-    #[prost(string, tag = "7")]
+    #[prost(string, tag = "6")]
     pub program: String,
-    /// Whether it asks the group not to raise its level.
-    #[prost(bool, tag = "8")]
-    pub holds_level: bool,
 }
 
 /// What the sessions need to know of this member.
@@ -114,7 +111,6 @@ pub(super) struct Own {
     pub(super) shard: u32,
     pub(super) id: u64,
     pub(super) carried: Arc<Carried>,
-    levels: Levels,
     service: RwLock<Option<Arc<dyn Service>>>,
 }
 
@@ -130,24 +126,16 @@ impl Own {
             name: own.name.clone(),
             blank,
             shard: self.shard,
-            lowest_level: self.levels.lowest,
-            highest_level: self.levels.highest,
+            levels: own.levels,
             program: own.program.clone(),
-            holds_level: self.levels.holds,
         };
         identified.encode_to_vec().into()
     }
 }
 
-impl Identified {
-    /// What it says of feature levels.
-    pub fn levels(&self) -> Levels {
-        Levels {
-            lowest: self.lowest_level,
-            highest: self.highest_level,
-            holds: self.holds_level,
-        }
-    }
+fn identified(target: u64, body: Bytes) -> Result<Identified, CallError> {
+    let refusal = Refusal::Malformed;
+    Identified::decode(body).map_err(|_| CallError::Refused { target, refusal })
 }
 
 /// The peer port and the connections to peers. A cheap handle; the port closes when [`Transport::close`] is called or the last one goes.
@@ -245,15 +233,14 @@ impl Transport {
         &self.inner.own.carried.rooms
     }
 
-    /// The feature levels that a member said it knows, lowest and highest, when it was last connected; none before that.
-    pub fn levels_of(&self, member: u64) -> Option<(u32, u32)> {
+    /// What a member said of feature levels when it was last connected; none before that.
+    pub fn levels_of(&self, member: u64) -> Option<Levels> {
         self.inner.own.carried.greeter.levels_of(member)
     }
 
-    /// The feature levels that this member knows.
-    pub fn levels(&self) -> (u32, u32) {
-        let own = self.inner.own.carried.greeter.own();
-        (own.lowest_level, own.highest_level)
+    /// What this member says of feature levels.
+    pub fn levels(&self) -> Levels {
+        self.inner.own.carried.greeter.own().levels
     }
 
     /// How many connections, dialed or accepted, were refused for their hello.
@@ -306,10 +293,7 @@ impl Transport {
         };
         let link = Arc::new(self.link_to(peer.clone(), Lane::Control));
         let body = answer_by(&peer, deadline, self.begin_on(&link, Method::Identify, Bytes::new())).await?;
-        let found = Identified::decode(body).map_err(|_| CallError::Refused {
-            target: 0,
-            refusal: Refusal::Malformed,
-        })?;
+        let found = identified(0, body)?;
         // Whatever is asked for, a member of another shard is no answer: it must not be taken in, nor asked for a leader.
         if found.shard != self.inner.own.shard {
             return Err(CallError::OtherShard {
@@ -322,21 +306,13 @@ impl Transport {
         Ok(found)
     }
 
-    /// What this member says of feature levels.
-    pub fn levels(&self) -> Levels {
-        self.inner.own.levels
-    }
-
     /// Asks a member what it says of itself: its answer is of this very moment.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn ask(&self, peer: &PeerAddress, deadline: Instant) -> Result<Identified, CallError> {
         let body = self.call(peer, Lane::Calls, Method::Identify, Bytes::new(), deadline).await?;
-        Identified::decode(body).map_err(|_| CallError::Refused {
-            target: peer.id,
-            refusal: Refusal::Malformed,
-        })
+        identified(peer.id, body)
     }
 
     /// Sends a request and waits for the answer.
@@ -406,13 +382,12 @@ impl Own {
             levels,
         } = settings;
         name.truncate(name.floor_char_boundary(NAME_BYTES));
-        let hello = hello::of_this_program(cluster, shard, id, &name, (levels.lowest, levels.highest));
+        let hello = hello::of_this_program(cluster, shard, id, &name, levels);
         Own {
             cluster,
             shard,
             id,
             carried: Arc::new(Carried::new(hello, compress_above)),
-            levels,
             service: RwLock::new(None),
         }
     }

@@ -23,8 +23,7 @@ fn golden_frames_stay_as_they_are() {
         name: "m".to_owned(),
         blank: true,
         shard: 3,
-        lowest_level: 1,
-        highest_level: 2,
+        levels: levels(2),
         program: "1.2.3".to_owned(),
     };
     let mut samples = vec![

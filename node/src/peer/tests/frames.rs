@@ -102,7 +102,7 @@ async fn a_frame_of_another_shard_is_refused() {
         .call(&at(&member, OWN), Lane::Calls, Method::Vote, Bytes::from_static(b"v"), soon())
         .await;
     assert_eq!(answer.unwrap().as_ref(), b"v");
-    assert_eq!((member.levels_of(OTHER), fellow.levels_of(OWN)), (Some((1, 2)), Some((1, 2))));
+    assert_eq!((member.levels_of(OTHER), fellow.levels_of(OWN)), (Some(levels(2)), Some(levels(2))));
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn who_asks_for_a_name_is_told_of_the_other_shard_in_words() {
     assert_eq!(error.to_string(), words);
     let found = net.member(0x33, 3).await.identify(&address, soon()).await.unwrap();
     assert_eq!((found.id, found.shard, found.blank), (OTHER, 3, true));
-    assert_eq!((found.lowest_level, found.highest_level), (1, 2));
+    assert_eq!(found.levels, levels(2));
 }
 
 #[tokio::test]

@@ -61,22 +61,22 @@ async fn the_newest_common_format_is_spoken_and_levels_are_remembered() {
     let mut caller = net.dial(&member).await;
     caller.send(&hello_of(1, 9).encode()).await;
     let told = caller.hello().await;
-    assert_eq!((told.sender, told.shard, told.lowest_level, told.highest_level), (OWN, 0, 1, 2));
+    assert_eq!((told.sender, told.shard, told.levels), (OWN, 0, levels(2)));
     caller.send(&frame_of(&header(Method::Ping, 5), b"")).await;
     let (answer, _) = caller.frame().await;
     assert_eq!((answer.format, answer.kind, answer.request), (3, Kind::Answer, 5));
-    assert_eq!(member.levels_of(OTHER), Some((1, 7)));
+    assert_eq!(member.levels_of(OTHER), Some(levels(7)));
     // After its program was exchanged.
     let mut caller = net.dial(&member).await;
     let older = Hello {
-        highest_level: 1,
+        levels: levels(1),
         ..hello_of(3, 3)
     };
     caller.send(&older.encode()).await;
     caller.send(&frame_of(&header(Method::Ping, 6), b"")).await;
     caller.hello().await;
     caller.frame().await;
-    assert_eq!(member.levels_of(OTHER), Some((1, 1)));
+    assert_eq!(member.levels_of(OTHER), Some(levels(1)));
     assert_eq!(member.refused_hellos(), 0);
 }
 
@@ -168,5 +168,5 @@ fn a_refusal_is_told_once_per_member_until_it_changes() {
     for sender in 1..1_000 {
         judged(Hello { sender, ..hello_of(3, 3) });
     }
-    assert_eq!((greeter.levels_of(1), greeter.levels_of(999)), (None, Some((1, 7))));
+    assert_eq!((greeter.levels_of(1), greeter.levels_of(999)), (None, Some(levels(7))));
 }

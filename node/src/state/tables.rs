@@ -56,6 +56,21 @@ pub(super) struct Tables {
     pub(super) checkpoints: Checkpoints,
 }
 
+/// What of the tables is copied as a whole: everything but the tenants' counters, which are many.
+pub(super) struct Counters {
+    revision: u64,
+    clock_ms: u64,
+    next_tenant: u32,
+    settings: Arc<SettingsStatus>,
+    tenants: Arc<Tenants>,
+    ttl_cursor: Vec<u8>,
+    expired: u64,
+    ttl_counted: Vec<u8>,
+    next_expiry_ms: u64,
+    digest: Digest,
+    tokens: Arc<BTreeMap<u64, (u64, u64)>>,
+}
+
 /// What [`Tables::load`] finds.
 pub(super) struct Loaded {
     pub(super) tables: Tables,
@@ -109,6 +124,67 @@ impl Tables {
             applied: load_applied(reader)?,
             membership: load_membership(reader)?,
         })
+    }
+
+    /// A copy of everything but the tenants' counters. What is added to the tables is to be added here: the pattern is whole.
+    pub(super) fn counters(&self) -> Counters {
+        let Tables {
+            revision,
+            clock_ms,
+            next_tenant,
+            settings,
+            tenants,
+            usage: _,
+            ttl_cursor,
+            expired,
+            ttl_counted,
+            next_expiry_ms,
+            digest,
+            tokens,
+            // Taken between two entries, where no mark is open.
+            checkpoints: _,
+        } = self;
+        Counters {
+            revision: *revision,
+            clock_ms: *clock_ms,
+            next_tenant: *next_tenant,
+            settings: Arc::clone(settings),
+            tenants: Arc::clone(tenants),
+            ttl_cursor: ttl_cursor.clone(),
+            expired: *expired,
+            ttl_counted: ttl_counted.clone(),
+            next_expiry_ms: *next_expiry_ms,
+            digest: *digest,
+            tokens: Arc::clone(tokens),
+        }
+    }
+
+    /// Puts such a copy back.
+    pub(super) fn restore(&mut self, counters: Counters) {
+        let Counters {
+            revision,
+            clock_ms,
+            next_tenant,
+            settings,
+            tenants,
+            ttl_cursor,
+            expired,
+            ttl_counted,
+            next_expiry_ms,
+            digest,
+            tokens,
+        } = counters;
+        self.revision = revision;
+        self.clock_ms = clock_ms;
+        self.next_tenant = next_tenant;
+        self.settings = settings;
+        self.tenants = tenants;
+        self.ttl_cursor = ttl_cursor;
+        self.expired = expired;
+        self.ttl_counted = ttl_counted;
+        self.next_expiry_ms = next_expiry_ms;
+        self.digest = digest;
+        self.tokens = tokens;
     }
 
     /// Notes what the state is after this entry, if members compare there.

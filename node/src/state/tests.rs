@@ -7,6 +7,7 @@ mod golden;
 mod model;
 mod put;
 mod quota;
+mod savepoints;
 mod scan;
 mod snapshot;
 mod tenants;

@@ -10,7 +10,8 @@ use kvfleet_api::admin::{Settings, SettingsStatus};
 
 use super::{
     Applied, DecodeError, Tenant, TenantId,
-    codec::{Decoder, Encoder},
+    checks::Standing,
+    codec::{self, Decoder, Encoder, fields},
     digest::{Checkpoint, Checkpoints, Digest},
     tenant::Tenants,
     usage::{Usage, UsageTable},
@@ -250,6 +251,17 @@ impl Tables {
         self.next_expiry_ms = self.next_expiry_ms.max(self.clock_ms + 1);
     }
 
+    /// What a tenant has, for its quotas.
+    pub(super) fn standing(&self, tenant: TenantId) -> Standing {
+        let usage = self.usage.get(tenant);
+        Standing {
+            bytes: usage.bytes,
+            keys: usage.live(),
+            expired: usage.expired,
+            counting: self.counting(),
+        }
+    }
+
     /// Whether rows that are expired at the clock are left uncounted.
     pub(super) fn counting(&self) -> bool {
         self.next_expiry_ms <= self.clock_ms
@@ -338,20 +350,11 @@ fn decode_tokens(row: &Bytes) -> Result<BTreeMap<u64, (u64, u64)>, DecodeError> 
 }
 
 pub(super) fn encode_settings(status: &SettingsStatus) -> Bytes {
-    let mut row = Encoder::new(64);
-    row.number(status.revision);
-    row.settings(&status.settings);
-    row.finish()
+    fields::encode(codec::FORMAT, status)
 }
 
 fn decode_settings(row: &Bytes) -> Result<SettingsStatus, DecodeError> {
-    let mut row = Decoder::new(row)?;
-    let status = SettingsStatus {
-        revision: row.number("revision")?,
-        settings: row.settings()?,
-    };
-    row.finish()?;
-    Ok(status)
+    fields::decode(codec::FORMAT, "settings", row)
 }
 
 pub(super) fn encode_applied(applied: Applied) -> Bytes {

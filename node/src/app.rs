@@ -27,8 +27,8 @@ pub use memory::{FREE_BYTES, Memory};
 pub use read::{Consistency, Found, Listing, Measured, PageLimits, Reading, Seen};
 pub use shares::{Full, Share, Shares};
 use tokio::time::Instant;
+pub use write::Ack;
 pub(crate) use write::check_sizes;
-pub use write::{Ack, Deletion, Put, Written};
 
 use crate::{
     problem::Failure,

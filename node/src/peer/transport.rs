@@ -84,8 +84,23 @@ pub struct Identified {
     pub name: String,
     /// Whether it has never been part of a group.
     pub blank: bool,
-    /// The feature levels that its program knows.
-    pub levels: Levels,
+    /// The lowest feature level that its program knows.
+    pub lowest_level: u32,
+    /// The highest.
+    pub highest_level: u32,
+    /// Whether it asks the group not to raise its level.
+    pub holds_level: bool,
+}
+
+impl Identified {
+    /// What it says of feature levels.
+    pub fn levels(&self) -> Levels {
+        Levels {
+            lowest: self.lowest_level,
+            highest: self.highest_level,
+            holds: self.holds_level,
+        }
+    }
 }
 
 /// What the sessions need to know of this member.
@@ -118,16 +133,15 @@ impl Own {
 fn identified(mut body: Bytes) -> Option<Identified> {
     let id = body.try_get_u64().ok()?;
     let blank = body.try_get_u8().ok()? != 0;
-    let levels = Levels {
-        lowest: body.try_get_u32().ok()?,
-        highest: body.try_get_u32().ok()?,
-        holds: body.try_get_u8().ok()? != 0,
-    };
+    let (lowest_level, highest_level) = (body.try_get_u32().ok()?, body.try_get_u32().ok()?);
+    let holds_level = body.try_get_u8().ok()? != 0;
     Some(Identified {
         id,
         name: String::from_utf8(body.to_vec()).ok()?,
         blank,
-        levels,
+        lowest_level,
+        highest_level,
+        holds_level,
     })
 }
 

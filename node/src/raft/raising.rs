@@ -178,7 +178,7 @@ impl Inner {
         } else {
             let peer = PeerAddress { id, address: peer };
             let answer = self.transport.ask(&peer, Instant::now() + ANSWER).await;
-            answer.ok().filter(|found| found.id == id).map(|found| found.levels)
+            answer.ok().filter(|found| found.id == id).map(|found| found.levels())
         };
         Asked { name, voter, levels }
     }

@@ -10,7 +10,8 @@ use kvfleet_api::admin::{Settings, SettingsStatus};
 
 use super::{
     Applied, DecodeError, Level, Tenant, TenantId,
-    codec::{Decoder, Encoder},
+    checks::Standing,
+    codec::{self, Decoder, Encoder, fields},
     digest::{Checkpoint, Checkpoints, Digest},
     tenant::Tenants,
     usage::{Usage, UsageTable},
@@ -58,6 +59,21 @@ pub(super) struct Tables {
     pub(super) tokens: Arc<BTreeMap<u64, (u64, u64)>>,
     /// Where members compare. Only in memory: after a restart there are none until the log reaches the next.
     pub(super) checkpoints: Checkpoints,
+}
+
+/// What of the tables is copied as a whole: everything but the tenants' counters, which are many.
+pub(super) struct Counters {
+    revision: u64,
+    clock_ms: u64,
+    next_tenant: u32,
+    settings: Arc<SettingsStatus>,
+    tenants: Arc<Tenants>,
+    ttl_cursor: Vec<u8>,
+    expired: u64,
+    ttl_counted: Vec<u8>,
+    next_expiry_ms: u64,
+    digest: Digest,
+    tokens: Arc<BTreeMap<u64, (u64, u64)>>,
 }
 
 /// What [`Tables::load`] finds.
@@ -115,6 +131,70 @@ impl Tables {
             applied: load_applied(reader)?,
             membership: load_membership(reader)?,
         })
+    }
+
+    /// A copy of everything but the tenants' counters. What is added to the tables is to be added here: the pattern is whole.
+    pub(super) fn counters(&self) -> Counters {
+        let Tables {
+            revision,
+            clock_ms,
+            next_tenant,
+            settings,
+            tenants,
+            usage: _,
+            ttl_cursor,
+            expired,
+            ttl_counted,
+            next_expiry_ms,
+            digest,
+            tokens,
+            // Raised by an entry of its own, which opens no mark.
+            level: _,
+            known: _,
+            // Taken between two entries, where no mark is open.
+            checkpoints: _,
+        } = self;
+        Counters {
+            revision: *revision,
+            clock_ms: *clock_ms,
+            next_tenant: *next_tenant,
+            settings: Arc::clone(settings),
+            tenants: Arc::clone(tenants),
+            ttl_cursor: ttl_cursor.clone(),
+            expired: *expired,
+            ttl_counted: ttl_counted.clone(),
+            next_expiry_ms: *next_expiry_ms,
+            digest: *digest,
+            tokens: Arc::clone(tokens),
+        }
+    }
+
+    /// Puts such a copy back.
+    pub(super) fn restore(&mut self, counters: Counters) {
+        let Counters {
+            revision,
+            clock_ms,
+            next_tenant,
+            settings,
+            tenants,
+            ttl_cursor,
+            expired,
+            ttl_counted,
+            next_expiry_ms,
+            digest,
+            tokens,
+        } = counters;
+        self.revision = revision;
+        self.clock_ms = clock_ms;
+        self.next_tenant = next_tenant;
+        self.settings = settings;
+        self.tenants = tenants;
+        self.ttl_cursor = ttl_cursor;
+        self.expired = expired;
+        self.ttl_counted = ttl_counted;
+        self.next_expiry_ms = next_expiry_ms;
+        self.digest = digest;
+        self.tokens = tokens;
     }
 
     /// Notes what the state is after this entry, if members compare there.
@@ -178,6 +258,17 @@ impl Tables {
     pub(super) fn all_counted(&mut self) {
         self.ttl_counted = keys::ttl_end(self.clock_ms);
         self.next_expiry_ms = self.next_expiry_ms.max(self.clock_ms + 1);
+    }
+
+    /// What a tenant has, for its quotas.
+    pub(super) fn standing(&self, tenant: TenantId) -> Standing {
+        let usage = self.usage.get(tenant);
+        Standing {
+            bytes: usage.bytes,
+            keys: usage.live(),
+            expired: usage.expired,
+            counting: self.counting(),
+        }
     }
 
     /// Whether rows that are expired at the clock are left uncounted.
@@ -276,20 +367,11 @@ fn decode_tokens(row: &Bytes) -> Result<BTreeMap<u64, (u64, u64)>, DecodeError> 
 }
 
 pub(super) fn encode_settings(status: &SettingsStatus) -> Bytes {
-    let mut row = Encoder::new(64);
-    row.number(status.revision);
-    row.settings(&status.settings);
-    row.finish()
+    fields::encode(codec::FORMAT, status)
 }
 
 fn decode_settings(row: &Bytes) -> Result<SettingsStatus, DecodeError> {
-    let mut row = Decoder::new(row)?;
-    let status = SettingsStatus {
-        revision: row.number("revision")?,
-        settings: row.settings()?,
-    };
-    row.finish()?;
-    Ok(status)
+    fields::decode(codec::FORMAT, "settings", row)
 }
 
 pub(super) fn encode_applied(applied: Applied) -> Bytes {

@@ -282,7 +282,7 @@ impl Inner {
         let Ok(point) = self.read_barrier(Barrier::Quorum, Instant::now() + IDENTIFY).await else {
             return Ok(Ended::Lost);
         };
-        raising::admit_member(new, found.levels, point.view.level())?;
+        raising::admit_member(new, found.levels(), point.view.level())?;
         let node = Member {
             name: new.name.clone(),
             peer: new.peer.clone(),

@@ -4,6 +4,7 @@ mod bounds;
 mod crash;
 mod full;
 mod golden;
+mod lists;
 mod model;
 mod put;
 mod quota;
@@ -171,7 +172,7 @@ fn dump(directory: &Path) -> Vec<(Keyspace, Vec<u8>, Vec<u8>)> {
 
 fn entry(index: u64, stamp_ms: u64, command: Command) -> Input {
     Input {
-        id: Applied { term: 1, leader: 7, index },
+        id: Applied { term: 1, index },
         body: Body::Proposal(Proposal { stamp_ms, command }),
     }
 }

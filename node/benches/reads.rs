@@ -103,7 +103,7 @@ fn fill(machine: &mut Machine<FjallStore>, count: u64) -> io::Result<TenantId> {
             .map(|command| {
                 index += 1;
                 Input {
-                    id: Applied { term: 1, leader: 0, index },
+                    id: Applied { term: 1, index },
                     body: Body::Proposal(Proposal { stamp_ms: NOW_MS, command }),
                 }
             })

@@ -48,11 +48,11 @@ pub use write::{Answer, Check, Part, Write};
 pub struct Applied {
     /// The term of the entry's leader.
     pub term: u64,
-    /// The id of the entry's leader.
-    pub leader: u64,
     /// The entry's index.
     pub index: u64,
 }
+
+codec::numbered::message!(Applied { 1 = term, 2 = index });
 
 /// What a log entry carries.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,12 +32,30 @@ pub enum Done {
 
 choice!("answer to an operation", Done { 1 = Put(written), 2 = Deleted(deletion) });
 
+impl Done {
+    /// The revision that it took; none when it changed nothing.
+    pub fn revision(self) -> Option<u64> {
+        match self {
+            Done::Put(written) => Some(written.revision),
+            Done::Deleted(deletion) => deletion.revision,
+        }
+    }
+}
+
 impl Operation {
     /// Whether it may add data: it is refused while the disks are full.
     pub(crate) fn grows(&self) -> bool {
         match self {
             Operation::Put(_) => true,
             Operation::Delete(_) => false,
+        }
+    }
+
+    /// Whether it makes all its decisions before its first change, so that there is nothing to take back when it is refused: going back
+    /// costs the notes of what was there before.
+    pub(super) fn decides_first(&self) -> bool {
+        match self {
+            Operation::Put(_) | Operation::Delete(_) => true,
         }
     }
 

@@ -11,7 +11,10 @@ use kvfleet_api::admin::{Settings, SettingsStatus};
 use super::{
     Applied, DecodeError, Level, Tenant, TenantId,
     checks::Standing,
-    codec::{self, Decoder, Encoder, fields},
+    codec::{
+        self,
+        fields::{self, Message},
+    },
     digest::{Checkpoint, Checkpoints, Digest},
     tenant::Tenants,
     usage::{Usage, UsageTable},
@@ -326,9 +329,7 @@ pub(super) fn damaged(keyspace: Keyspace, reason: impl ToString) -> StoreError {
 }
 
 pub(super) fn encode_number(value: u64) -> Bytes {
-    let mut row = Encoder::new(11);
-    row.number(value);
-    row.finish()
+    fields::encode(codec::FORMAT, &(value,))
 }
 
 fn number(reader: &dyn Reader, key: &[u8]) -> Result<Option<u64>, StoreError> {
@@ -339,31 +340,18 @@ fn number(reader: &dyn Reader, key: &[u8]) -> Result<Option<u64>, StoreError> {
 }
 
 pub(super) fn decode_number(row: &Bytes) -> Result<u64, DecodeError> {
-    let mut row = Decoder::new(row)?;
-    let value = row.number("number")?;
-    row.finish()?;
-    Ok(value)
+    fields::decode(codec::FORMAT, "a number", row).map(|(value,)| value)
 }
 
+/// One field per token: its number, and the pair of the member and the end.
 pub(super) fn encode_tokens(tokens: &BTreeMap<u64, (u64, u64)>) -> Bytes {
-    let mut row = Encoder::new(2 + tokens.len() * 30);
-    row.number(tokens.len() as u64);
-    for (token, (member, end)) in tokens {
-        row.number(*token);
-        row.number(*member);
-        row.number(*end);
-    }
-    row.finish()
+    let list: Vec<_> = tokens.iter().map(|(token, held)| (*token, *held)).collect();
+    fields::encode(codec::FORMAT, &(list,))
 }
 
 fn decode_tokens(row: &Bytes) -> Result<BTreeMap<u64, (u64, u64)>, DecodeError> {
-    let mut row = Decoder::new(row)?;
-    let mut tokens = BTreeMap::new();
-    for _ in 0..row.number("tokens")? {
-        tokens.insert(row.number("token")?, (row.number("member")?, row.number("expiresAtMs")?));
-    }
-    row.finish()?;
-    Ok(tokens)
+    let (list,): (Vec<_>,) = fields::decode(codec::FORMAT, "the join tokens", row)?;
+    Ok(list.into_iter().collect())
 }
 
 pub(super) fn encode_settings(status: &SettingsStatus) -> Bytes {
@@ -375,52 +363,24 @@ fn decode_settings(row: &Bytes) -> Result<SettingsStatus, DecodeError> {
 }
 
 pub(super) fn encode_applied(applied: Applied) -> Bytes {
-    let mut row = Encoder::new(32);
-    write_applied(&mut row, applied);
-    row.finish()
+    fields::encode(codec::FORMAT, &applied)
 }
 
-pub(super) fn encode_membership(id: Applied, membership: &[u8]) -> Bytes {
-    let mut row = Encoder::new(32 + membership.len());
-    write_applied(&mut row, id);
-    row.rest(membership);
-    row.finish()
+pub(super) fn encode_membership(id: Applied, membership: &Bytes) -> Bytes {
+    fields::encode(codec::FORMAT, &(id, membership.clone()))
 }
 
 fn load_applied(reader: &dyn Reader) -> Result<Option<Applied>, StoreError> {
-    let Some(row) = reader.get(Keyspace::Meta, keys::APPLIED)? else {
-        return Ok(None);
-    };
-    let decode = || {
-        let mut row = Decoder::new(&row)?;
-        let applied = read_applied(&mut row)?;
-        row.finish()?;
-        Ok(Some(applied))
-    };
-    decode().map_err(|error: DecodeError| damaged(Keyspace::Meta, error))
+    load(reader, keys::APPLIED, "a place in the log")
 }
 
 fn load_membership(reader: &dyn Reader) -> Result<Option<(Applied, Bytes)>, StoreError> {
-    let Some(row) = reader.get(Keyspace::Meta, keys::MEMBERSHIP)? else {
-        return Ok(None);
-    };
-    let decode = || {
-        let mut row = Decoder::new(&row)?;
-        Ok(Some((read_applied(&mut row)?, row.rest())))
-    };
-    decode().map_err(|error: DecodeError| damaged(Keyspace::Meta, error))
+    load(reader, keys::MEMBERSHIP, "a membership")
 }
 
-fn write_applied(row: &mut Encoder, applied: Applied) {
-    row.number(applied.term);
-    row.number(applied.leader);
-    row.number(applied.index);
-}
-
-fn read_applied(row: &mut Decoder) -> Result<Applied, DecodeError> {
-    Ok(Applied {
-        term: row.number("term")?,
-        leader: row.number("leader")?,
-        index: row.number("index")?,
-    })
+fn load<M: Message>(reader: &dyn Reader, key: &[u8], what: &'static str) -> Result<Option<M>, StoreError> {
+    let row = reader.get(Keyspace::Meta, key)?;
+    row.map(|row| fields::decode(codec::FORMAT, what, &row))
+        .transpose()
+        .map_err(|error| damaged(Keyspace::Meta, error))
 }

@@ -5,6 +5,7 @@ mod crash;
 mod full;
 mod golden;
 mod level;
+mod lists;
 mod model;
 mod put;
 mod quota;
@@ -172,7 +173,7 @@ fn dump(directory: &Path) -> Vec<(Keyspace, Vec<u8>, Vec<u8>)> {
 
 fn entry(index: u64, stamp_ms: u64, command: Command) -> Input {
     Input {
-        id: Applied { term: 1, leader: 7, index },
+        id: Applied { term: 1, index },
         body: Body::Proposal(Proposal { stamp_ms, command }),
     }
 }

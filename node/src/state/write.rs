@@ -107,33 +107,42 @@ impl Check {
 fn each(operations: Vec<Operation>, draft: &mut Draft, now_ms: u64, tenant: &Tenant) -> Result<Response, Stop> {
     let mut answers = Vec::with_capacity(operations.len());
     for operation in operations {
-        let before = draft.mark();
-        let answer = refused(operation.apply(draft, now_ms, tenant))?;
-        match answer {
-            Ok(_) => draft.keep(before),
-            Err(_) => draft.roll_back(before),
-        }
-        answers.push(answer);
+        answers.push(if operation.decides_first() {
+            refused(operation.apply(draft, now_ms, tenant))?
+        } else {
+            attempt(draft, |draft| operation.apply(draft, now_ms, tenant))?
+        });
     }
     Ok(Response::Written { answers })
 }
 
 /// All operations, or none.
 fn whole(operations: Vec<Operation>, draft: &mut Draft, now_ms: u64, tenant: &Tenant) -> Result<Response, Stop> {
-    let before = draft.mark();
     let mut answers = Vec::with_capacity(operations.len());
-    for (number, operation) in (0..).zip(operations) {
-        match refused(operation.apply(draft, now_ms, tenant))? {
-            Ok(done) => answers.push(Ok(done)),
-            Err(refusal) => {
-                draft.roll_back(before);
-                let part = Part::Operation(number);
-                return Ok(Response::NotWritten { part, refusal });
-            }
+    let all = |draft: &mut Draft| {
+        for operation in operations {
+            answers.push(Ok(operation.apply(draft, now_ms, tenant)?));
         }
+        Ok(())
+    };
+    Ok(match attempt(draft, all)? {
+        Ok(()) => Response::Written { answers },
+        Err(refusal) => Response::NotWritten {
+            part: Part::Operation(u32::try_from(answers.len()).unwrap_or(u32::MAX)),
+            refusal,
+        },
+    })
+}
+
+/// What is refused half way is as if it had not begun.
+pub(super) fn attempt<T>(draft: &mut Draft, run: impl FnOnce(&mut Draft) -> Result<T, Stop>) -> Result<Result<T, Refusal>, Stop> {
+    let before = draft.mark();
+    let outcome = refused(run(draft))?;
+    match outcome {
+        Ok(_) => draft.keep(before),
+        Err(_) => draft.roll_back(before),
     }
-    draft.keep(before);
-    Ok(Response::Written { answers })
+    Ok(outcome)
 }
 
 /// A refusal apart from what ends the member.

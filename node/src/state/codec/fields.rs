@@ -352,6 +352,28 @@ impl Field for Bytes {
     }
 }
 
+/// A message of one field: a row that is a number, or a list.
+impl<A: Field> Message for (A,) {
+    fn body_length(&self) -> usize {
+        length_of(1, &self.0)
+    }
+
+    fn put_body(&self, bytes: &mut BytesMut) {
+        put_field(1, &self.0, bytes);
+    }
+
+    fn take_body(bytes: &mut Bytes, left: usize) -> Result<Self, DecodeError> {
+        let mut only = None;
+        each_field(bytes, left, |number, wire, bytes| {
+            if number == 1 {
+                A::take(&mut only, wire, bytes)?;
+            }
+            Ok(number == 1)
+        })?;
+        Ok((present("value", only)?,))
+    }
+}
+
 /// A message of two fields.
 impl<A: Field, B: Field> Message for (A, B) {
     fn body_length(&self) -> usize {

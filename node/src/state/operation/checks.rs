@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kvfleet_api::tenant::{Access, TenantLimits, TenantState, bounds};
 
-use crate::state::{Condition, Refusal, Tenant, TenantId, record::metadata_bytes, tables::Tables};
+use crate::state::{Condition, Refusal, Tenant, TenantId, Ttl, record::metadata_bytes, tables::Tables};
 
 /// The tenant, if records of it may be written.
 pub(in crate::state) fn writable(tables: &Tables, tenant: TenantId) -> Result<Arc<Tenant>, Refusal> {
@@ -61,6 +61,33 @@ pub(in crate::state) fn value_size(limits: &TenantLimits, bytes: usize) -> Resul
         });
     }
     Ok(())
+}
+
+/// When a record is to expire. Always at least a second after the stamp: nothing is ever written expired, and no row of keyspace
+/// `ttl` is ever written before one that a sweep has passed.
+pub(in crate::state) fn expiry(ttl: Ttl, now_ms: u64, limits: &TenantLimits) -> Result<Option<u64>, Refusal> {
+    let ceiling = limits
+        .ttl_max_ms
+        .map_or(bounds::TTL_MAX_MS, |maximum| maximum.clamp(bounds::TTL_MIN_MS, bounds::TTL_MAX_MS));
+    let length = match ttl {
+        Ttl::Default => match limits.ttl_default_ms.or(limits.ttl_max_ms) {
+            None => return Ok(None),
+            Some(length) => length.clamp(bounds::TTL_MIN_MS, ceiling),
+        },
+        Ttl::Never => match limits.ttl_max_ms {
+            None => return Ok(None),
+            Some(_) => return Err(Refusal::TtlAboveMaximum { limit_ms: ceiling }),
+        },
+        Ttl::For(length) => length,
+        Ttl::Until(moment) => moment.saturating_sub(now_ms),
+    };
+    if length < bounds::TTL_MIN_MS {
+        return Err(Refusal::TtlTooShort);
+    }
+    if length > ceiling {
+        return Err(Refusal::TtlAboveMaximum { limit_ms: ceiling });
+    }
+    Ok(Some(now_ms.saturating_add(length)))
 }
 
 /// What a tenant has, as far as it is counted.

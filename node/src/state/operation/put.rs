@@ -1,7 +1,6 @@
 //! Writes one record. The deciding check of every limit is here: two racing writes cannot both fit.
 
 use bytes::Bytes;
-use kvfleet_api::tenant::{TenantLimits, bounds};
 
 use super::{
     Refusal, Stop, Tenant,
@@ -63,7 +62,7 @@ impl Put {
         let limits = &tenant.config.limits;
         checks::sizes(limits, &self.key, &self.metadata)?;
         checks::value_size(limits, self.value.len())?;
-        let expires_at_ms = expiry(self.ttl, now_ms, limits)?;
+        let expires_at_ms = checks::expiry(self.ttl, now_ms, limits)?;
         // `stored` is what lies in the row, `live` what anybody can see of it.
         let stored = draft.record(tenant.id, &self.key)?;
         let live = stored.as_ref().filter(|record| !record.is_expired(now_ms));
@@ -128,31 +127,4 @@ impl Put {
     fn charge(&self) -> u64 {
         charge(&self.key, self.value.len(), &self.metadata)
     }
-}
-
-/// When the record is to expire. Always at least a second after the stamp: nothing is ever written expired, and no row of keyspace
-/// `ttl` is ever written before one that a sweep has passed.
-fn expiry(ttl: Ttl, now_ms: u64, limits: &TenantLimits) -> Result<Option<u64>, Refusal> {
-    let ceiling = limits
-        .ttl_max_ms
-        .map_or(bounds::TTL_MAX_MS, |maximum| maximum.clamp(bounds::TTL_MIN_MS, bounds::TTL_MAX_MS));
-    let length = match ttl {
-        Ttl::Default => match limits.ttl_default_ms.or(limits.ttl_max_ms) {
-            None => return Ok(None),
-            Some(length) => length.clamp(bounds::TTL_MIN_MS, ceiling),
-        },
-        Ttl::Never => match limits.ttl_max_ms {
-            None => return Ok(None),
-            Some(_) => return Err(Refusal::TtlAboveMaximum { limit_ms: ceiling }),
-        },
-        Ttl::For(length) => length,
-        Ttl::Until(moment) => moment.saturating_sub(now_ms),
-    };
-    if length < bounds::TTL_MIN_MS {
-        return Err(Refusal::TtlTooShort);
-    }
-    if length > ceiling {
-        return Err(Refusal::TtlAboveMaximum { limit_ms: ceiling });
-    }
-    Ok(Some(now_ms.saturating_add(length)))
 }

@@ -7,19 +7,11 @@ use crate::storage::{Reader, StoreError, Write, keys};
 fn log() -> Vec<Input> {
     let mut log = vec![
         Input {
-            id: Applied {
-                term: 1,
-                leader: 7,
-                index: 0,
-            },
+            id: Applied { term: 1, index: 0 },
             body: Body::Membership(Bytes::from_static(b"three voters")),
         },
         Input {
-            id: Applied {
-                term: 1,
-                leader: 7,
-                index: 1,
-            },
+            id: Applied { term: 1, index: 1 },
             body: Body::Blank,
         },
     ];

@@ -98,9 +98,12 @@ impl Model {
         let before = self.clone();
         let mut answers = Vec::new();
         for (operation, number) in write.operations.iter().zip(0..) {
-            let answer = match operation {
-                Operation::Put(put) => self.put(now, write.tenant.0, put).map(Done::Put),
-                Operation::Delete(delete) => self.delete(now, write.tenant.0, delete).map(Done::Deleted),
+            let answer = if let Operation::Put(put) = operation {
+                self.put(now, write.tenant.0, put).map(Done::Put)
+            } else if let Operation::Delete(delete) = operation {
+                self.delete(now, write.tenant.0, delete).map(Done::Deleted)
+            } else {
+                panic!("{operation:?} is not part of the model")
             };
             match answer {
                 Err(refusal) if write.all_or_nothing => {
@@ -295,6 +298,7 @@ fn agree(random: &mut Random) {
         // A reader's clock may be ahead of the log's.
         let now = model.clock + random.below(800);
         compare(&shard.view(), &model, now);
+        early_look(random, &shard.view(), &model, now);
     }
 }
 
@@ -320,6 +324,28 @@ fn compare(view: &View, model: &Model, now: u64) {
         assert_eq!(seen, live);
         for (key, row) in live {
             assert_eq!(view.get(TenantId(tenant), &key, now).unwrap().map(plain), Some(row));
+        }
+    }
+}
+
+/// What is seen before a write is proposed is what the state machine would decide.
+fn early_look(random: &mut Random, view: &View, model: &Model, now: u64) {
+    for (tenant, name) in (1..).zip(TENANTS) {
+        let Operation::Put(put) = operation(random, 0) else { continue };
+        let put = Put {
+            condition: Condition::None,
+            ..put
+        };
+        let tenant_now = view.tenant(name).unwrap();
+        let look = put.look_at_quota(view, &tenant_now, now).unwrap();
+        let decision = model.clone().put(now, tenant, &put).map(drop);
+        assert_eq!(look, decision, "{put:?}");
+        if put.glance_at_quota(view, &tenant_now).is_ok() {
+            assert_eq!(
+                decision,
+                Ok(()),
+                "a glance may see a refusal that is none, never the other way round"
+            );
         }
     }
 }

@@ -85,14 +85,7 @@ fn step(draft: &mut Draft, number: u64) {
 
 /// Everything that the draft has made.
 fn outcome(draft: Draft) -> (Vec<Write>, String) {
-    let (tables, batch) = draft.finish(
-        Applied {
-            term: 1,
-            leader: 7,
-            index: 99,
-        },
-        None,
-    );
+    let (tables, batch) = draft.finish(Applied { term: 1, index: 99 }, None);
     let usage: Vec<_> = (0..64).map(|id| tables.usage.get(TenantId(id))).collect();
     let tenants: Vec<_> = tables.tenants.iter().collect();
     let counters = (tables.expired, &tables.ttl_counted, tables.next_expiry_ms, &tables.ttl_cursor);

@@ -105,7 +105,7 @@ fn describe(asked: &Asked) -> String {
         Asked::Write(command) => match command.operation() {
             Some(Operation::Put(Put { key, ttl, condition, .. })) => format!("put {key} {ttl:?} {condition:?}"),
             Some(Operation::Delete(Delete { key, condition })) => format!("delete {key} {condition:?}"),
-            None => format!("{command:?}"),
+            _ => format!("{command:?}"),
         },
         Asked::Read { key } => format!("read {key}"),
         Asked::LocalRead { key } => format!("read {key} here"),

@@ -125,10 +125,12 @@ fn puts(history: &History) -> HashMap<&[u8], &Operation> {
     history
         .iter()
         .filter_map(|operation| match &operation.asked {
-            Asked::Write(command) => match command.operation()? {
-                Operation::Put(put) => Some((put.value.as_ref(), operation)),
-                Operation::Delete(_) => None,
-            },
+            Asked::Write(command) => {
+                let Some(Operation::Put(put)) = command.operation() else {
+                    return None;
+                };
+                Some((put.value.as_ref(), operation))
+            }
             _ => None,
         })
         .collect()

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kvfleet_api::tenant::{TenantConfig, TenantLimits};
-use kvfleet_node::state::{Applied, Body, Command, Condition, Input, Kind, Machine, Proposal, PutMode, Response, TenantId, Ttl, Views};
+use kvfleet_node::state::{
+    Applied, Body, Command, Condition, Done, Input, Kind, Machine, Operation, Proposal, Put, Response, TenantId, Ttl, Views,
+};
 use kvfleet_node::storage::FjallStore;
 
 const VALUE: usize = 64;
@@ -101,7 +103,7 @@ fn fill(machine: &mut Machine<FjallStore>, count: u64) -> io::Result<TenantId> {
             .map(|command| {
                 index += 1;
                 Input {
-                    id: Applied { term: 1, leader: 0, index },
+                    id: Applied { term: 1, index },
                     body: Body::Proposal(Proposal { stamp_ms: NOW_MS, command }),
                 }
             })
@@ -119,20 +121,23 @@ fn fill(machine: &mut Machine<FjallStore>, count: u64) -> io::Result<TenantId> {
     let value = Bytes::from(vec![b'v'; VALUE]);
     for first in (0..count).step_by(BATCH as usize) {
         let puts = (first..count.min(first + BATCH))
-            .map(|number| Command::Put {
-                tenant,
-                key: key(number),
-                value: value.clone(),
-                kind: Kind::Bytes,
-                content_type: None,
-                metadata: Vec::new(),
-                ttl: Ttl::Default,
-                condition: Condition::None,
-                mode: PutMode::Upsert,
+            .map(|number| {
+                Command::one(
+                    tenant,
+                    Operation::Put(Put {
+                        key: key(number),
+                        value: value.clone(),
+                        kind: Kind::Bytes,
+                        content_type: None,
+                        metadata: Vec::new(),
+                        ttl: Ttl::Default,
+                        condition: Condition::None,
+                    }),
+                )
             })
             .collect();
         let answers = apply(puts)?;
-        if let Some(refused) = answers.iter().find(|answer| !matches!(answer, Response::Put { .. })) {
+        if let Some(refused) = answers.iter().find(|answer| !matches!(answer.done(), Some(Done::Put(_)))) {
             return Err(io::Error::other(format!("a put was refused: {refused:?}")));
         }
     }

@@ -25,8 +25,8 @@ use kvfleet_api::{Code, Problem};
 pub use memory::{FREE_BYTES, Memory};
 pub use read::{Consistency, Found, Listing, Measured, PageLimits, Reading, Seen};
 use tokio::time::Instant;
+pub use write::Ack;
 pub(crate) use write::check_sizes;
-pub use write::{Ack, Deletion, Put, Written};
 
 pub use crate::shares::{Full, Share, Shares};
 use crate::{

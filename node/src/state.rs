@@ -15,6 +15,7 @@ mod digest;
 mod draft;
 pub mod level;
 mod machine;
+mod operation;
 mod overlay;
 mod record;
 pub mod response;
@@ -25,29 +26,33 @@ mod tenant;
 mod tests;
 mod usage;
 mod view;
+mod write;
 
 use bytes::Bytes;
 
 pub use codec::DecodeError;
-pub use command::{Bound, Command, Condition, Kind, Proposal, PutMode, TenantId, Ttl};
+pub use command::{Bound, Command, Condition, Kind, Proposal, TenantId, Ttl};
 pub use digest::{Checkpoint, Digest};
 pub use level::{Level, Supported};
 pub use machine::Machine;
+pub(crate) use operation::checks;
+pub use operation::{Delete, Deletion, Done, Operation, Put, Written};
 pub use record::Record;
 pub use response::{Refusal, Response};
 pub use tenant::Tenant;
 pub use view::{Collect, Ended, Expired, ScanLimits, ScanRange, Stopped, View, Views};
+pub use write::{Answer, Check, Part, Write};
 
 /// Where in the log something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The term of the entry's leader.
     pub term: u64,
-    /// The id of the entry's leader.
-    pub leader: u64,
     /// The entry's index.
     pub index: u64,
 }
+
+codec::numbered::message!(Applied { 1 = term, 2 = index });
 
 /// What a log entry carries.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use kvfleet_api::{
 use kvfleet_node::{
     dump_log::{self, DumpError},
     log::{Done, Entry, LogId, OpenError, Options, Vote, Wal},
-    state::{Bound, Command, Condition, Kind, Proposal, PutMode, TenantId, Ttl},
+    state::{Bound, Check, Command, Condition, Delete, Kind, Operation, Proposal, Put, TenantId, Ttl, Write},
 };
 
 fn wait(request: impl FnOnce(Done)) {
@@ -26,20 +26,21 @@ fn wait(request: impl FnOnce(Done)) {
 }
 
 fn put(key: &str, value: &'static [u8], kind: Kind, ttl: Ttl, condition: Condition) -> Command {
-    Command::Put {
-        tenant: TenantId(1),
-        key: key.to_owned(),
-        value: Bytes::from_static(value),
-        kind,
-        content_type: (kind == Kind::Json).then(|| "application/json".to_owned()),
-        metadata: match kind {
-            Kind::Bytes => vec![("owner".to_owned(), "me".to_owned())],
-            _ => Vec::new(),
-        },
-        ttl,
-        condition,
-        mode: PutMode::Upsert,
-    }
+    Command::one(
+        TenantId(1),
+        Operation::Put(Put {
+            key: key.to_owned(),
+            value: Bytes::from_static(value),
+            kind,
+            content_type: (kind == Kind::Json).then(|| "application/json".to_owned()),
+            metadata: match kind {
+                Kind::Bytes => vec![("owner".to_owned(), "me".to_owned())],
+                _ => Vec::new(),
+            },
+            ttl,
+            condition,
+        }),
+    )
 }
 
 fn commands() -> Vec<Command> {
@@ -67,11 +68,31 @@ fn commands() -> Vec<Command> {
         put("text", b"hello", Kind::String, Ttl::Default, Condition::None),
         put("json", br#"{"a":1}"#, Kind::Json, Ttl::For(60_000), Condition::Revision(42)),
         put("bytes", &[0, 255], Kind::Bytes, Ttl::Until(1_800_000_000_000), Condition::Absent),
-        Command::Delete {
+        Command::one(
+            TenantId(1),
+            Operation::Delete(Delete {
+                key: "text".to_owned(),
+                condition: Condition::Present,
+            }),
+        ),
+        Command::Write(Write {
             tenant: TenantId(1),
-            key: "text".to_owned(),
-            condition: Condition::Present,
-        },
+            checks: vec![Check {
+                key: "other".to_owned(),
+                condition: Condition::Revision(7),
+            }],
+            operations: vec![
+                Operation::Delete(Delete {
+                    key: "a".to_owned(),
+                    condition: Condition::None,
+                }),
+                Operation::Delete(Delete {
+                    key: "b".to_owned(),
+                    condition: Condition::None,
+                }),
+            ],
+            all_or_nothing: true,
+        }),
         Command::Sweep { limit: Bound::STEP },
         Command::Reap { limit: Bound::STEP },
         Command::ReleaseTenant {
@@ -202,7 +223,7 @@ fn a_damaged_log_is_printed_with_the_place_of_the_damage() {
     let (lines, outcome) = dump(directory.path(), 0..=u64::MAX, false);
     let wanted: Vec<(u64, bool)> = (0..4)
         .map(|index| (index, false))
-        .chain((5..13).map(|index| (index, true)))
+        .chain((5..14).map(|index| (index, true)))
         .collect();
     assert_eq!(indexes(&lines), wanted, "all but entry 4");
     let Err(DumpError::Log(OpenError::Damaged { file, offset: byte, .. })) = outcome else {

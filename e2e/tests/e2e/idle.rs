@@ -3,7 +3,11 @@
 use std::{process::Command, time::Duration};
 
 use anyhow::{Context, Result};
-use kvfleet_e2e::{manifest, namespace::Namespace};
+use kvfleet_e2e::{
+    manifest,
+    namespace::{Namespace, PATIENCE},
+    wait,
+};
 use serde_json::Value;
 
 /// How long nothing may be written.
@@ -20,6 +24,12 @@ fn a_converged_cluster_causes_no_writes() -> Result<()> {
     ))?;
     namespace.ready("kvcluster/idle")?;
     namespace.ready("tenant/acme")?;
+    // What follows Ready by a look of the operator at the members: a tenant more, and the feature level, which rises when the group has formed.
+    wait::until("the level and the tenant in status", PATIENCE, || {
+        let status = namespace.json(&["get", "kvcluster", "idle"])?;
+        let is_told = status.pointer("/status/shards/0/level").is_some_and(|level| *level == 2);
+        Ok((is_told && status.pointer("/status/tenants").is_some_and(|tenants| *tenants == 1)).then_some(()))
+    })?;
     // On a busy machine a cluster may elect while nobody touches it. Then something has changed and is written; so the five minutes begin anew.
     for _ in 0..3 {
         let term = term(&namespace)?;

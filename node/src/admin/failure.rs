@@ -75,3 +75,24 @@ pub(super) fn refusal(refusal: &Refusal) -> Problem {
         other => internal(format!("the state machine refused the command: {other:?}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Level;
+
+    #[test]
+    fn what_the_shard_does_not_support_yet_is_told_with_the_level() {
+        let problem = proposal(ProposeError::NotYetSupported {
+            needs: Level(3),
+            level: Level(2),
+        });
+        assert_eq!((problem.status, problem.code), (501, Code::NotYetSupported));
+        assert_eq!(problem.outcome, Some(Outcome::NotApplied));
+        assert!(
+            problem.detail.contains("needs feature level 3, and the shard is at level 2"),
+            "{}",
+            problem.detail
+        );
+    }
+}

@@ -131,6 +131,11 @@ pub(super) fn refusal(refusal: Refusal) -> Failure {
             "a record lives at least one second, so its end must lie a second ahead; 0 means for ever",
         ),
         Refusal::PreconditionFailed { current } => precondition_failed(current),
+        Refusal::TooManyOperations { limit } => limited(
+            Code::InvalidParameter,
+            limit,
+            format!("one write has at most {limit} operations and checks"),
+        ),
         // Only commands of the admin port are refused like this.
         Refusal::TenantNameTaken { .. } | Refusal::StaleGeneration { .. } | Refusal::UidMismatch | Refusal::LevelSkipped { .. } => {
             unexpected("a refusal of a tenant's configuration")
@@ -143,8 +148,7 @@ pub(super) fn response(response: &Response) -> Failure {
     let found = match response {
         Response::None => "nothing",
         Response::Refused(_) => "a refusal",
-        Response::Put { .. } => "the answer of a write",
-        Response::Deleted { .. } => "the answer of a deletion",
+        Response::Written { .. } | Response::NotWritten { .. } => "the answer of another write",
         Response::Swept { .. } => "the answer of a sweep",
         Response::Tenant(_) | Response::TenantGone { .. } => "a tenant",
         Response::Settings(_) => "settings",
@@ -252,5 +256,26 @@ pub(super) fn store(error: &StoreError) -> Failure {
             tracing::error!(%error, "a read of the store failed");
             problem(Code::Internal, "the member cannot read its store; try again")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Level;
+
+    #[test]
+    fn what_the_shard_does_not_support_yet_is_told_with_the_level() {
+        let Failure(problem) = proposal(ProposeError::NotYetSupported {
+            needs: Level(3),
+            level: Level(2),
+        });
+        assert_eq!((problem.status, problem.code), (501, Code::NotYetSupported));
+        assert_eq!(problem.outcome, Some(Outcome::NotApplied));
+        assert!(
+            problem.detail.contains("needs feature level 3, and the shard is at level 2"),
+            "{}",
+            problem.detail
+        );
     }
 }

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use kvfleet_api::tenant::bounds;
 use tokio::time::Instant;
 
 use super::{
@@ -18,42 +16,12 @@ use super::{
 use crate::{
     problem::Failure,
     raft,
-    state::{Command, Condition, Kind, PutMode, Refusal, Response, Tenant, TenantId, Ttl, View},
+    state::{Answer, Command, Condition, Delete, Deletion, Done, Operation, Put, Refusal, Response, Tenant, View, Written, checks},
 };
 
 /// How often a write is proposed that its tenant's quota has no room for. Between two of them the tenant's expired records are swept until
 /// there should be room; more than one is needed only when others take it first. Each logs the value again.
 const ATTEMPTS: u32 = 4;
-
-/// A record to be written.
-#[derive(Clone, Debug)]
-pub struct Put {
-    /// Where.
-    pub key: String,
-    /// The value as sent.
-    pub value: Bytes,
-    /// Its kind.
-    pub kind: Kind,
-    /// `Content-Type` as sent.
-    pub content_type: Option<String>,
-    /// Names lower case without the prefix, sorted.
-    pub metadata: Vec<(String, String)>,
-    /// How long it lives.
-    pub ttl: Ttl,
-    /// What must hold before.
-    pub condition: Condition,
-}
-
-/// A record that was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
-    /// Its revision.
-    pub revision: u64,
-    /// Whether it was absent before.
-    pub created: bool,
-    /// When it expires, Unix milliseconds.
-    pub expires_at_ms: Option<u64>,
-}
 
 /// When a write is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,60 +33,12 @@ pub enum Ack {
     All,
 }
 
-/// A record that is absent now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deletion {
-    /// The revision that this took; none when there was nothing to delete.
-    pub revision: Option<u64>,
-}
-
-impl Put {
-    fn charge(&self) -> u64 {
-        let metadata: usize = self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-        (self.key.len() + self.value.len() + metadata) as u64
-    }
-
-    fn command(self, tenant: TenantId) -> Command {
-        let Put {
-            key,
-            value,
-            kind,
-            content_type,
-            metadata,
-            ttl,
-            condition,
-        } = self;
-        Command::Put {
-            tenant,
-            key,
-            value,
-            kind,
-            content_type,
-            metadata,
-            ttl,
-            condition,
-            mode: PutMode::Upsert,
-        }
-    }
-}
-
 /// What this tenant will refuse whatever is stored. Before the body is read, so that a key that is too long costs nothing.
 ///
 /// # Errors
 /// `invalid-key`, `invalid-parameter`.
 pub(crate) fn check_sizes(tenant: &Tenant, key: &str, metadata: &[(String, String)]) -> Result<(), Failure> {
-    let limits = &tenant.config.limits;
-    if key.chars().count() > limits.max_key_length as usize {
-        return Err(failure::key_too_long(limits.max_key_length));
-    }
-    if key.len() > bounds::KEY_LENGTH_MAX as usize {
-        return Err(failure::key_too_long(bounds::KEY_LENGTH_MAX));
-    }
-    let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes as u64 > limits.max_metadata_size {
-        return Err(failure::metadata_too_large(limits.max_metadata_size));
-    }
-    Ok(())
+    checks::sizes(&tenant.config.limits, key, metadata).map_err(failure::refusal)
 }
 
 impl App {
@@ -135,18 +55,18 @@ impl App {
         };
         self.check_quota(tenant, &put, deadline).await?;
         for _ in 0..ATTEMPTS {
-            let response = self.propose(put.clone().command(tenant.id), cost, deadline).await?;
+            let answer = self.propose_one(tenant, Operation::Put(put.clone()), cost, deadline).await?;
             // Expired records are in the way. The leader sweeps them too, but later than this caller wants its answer.
-            let (Response::Refused(Refusal::StorageQuotaExceeded { expired_waiting: true, .. })
-            | Response::Refused(Refusal::KeyCountExceeded { expired_waiting: true, .. })) = response
+            let Err(Refusal::StorageQuotaExceeded { expired_waiting: true, .. } | Refusal::KeyCountExceeded { expired_waiting: true, .. }) =
+                answer
             else {
-                return written(response);
+                return written(answer);
             };
             // Out of the hot path's future, which is large enough.
             match Box::pin(self.make_room(tenant, &put, deadline)).await? {
                 Swept::Some => {}
                 // The room that there is was made by others, so it is tried; but the answer is the last.
-                Swept::NoneLeft => return written(self.propose(put.command(tenant.id), cost, deadline).await?),
+                Swept::NoneLeft => return written(self.propose_one(tenant, Operation::Put(put), cost, deadline).await?),
                 Swept::NotFound => break,
             }
         }
@@ -157,7 +77,7 @@ impl App {
     async fn make_room(&self, tenant: &Tenant, put: &Put, deadline: Instant) -> Result<Swept, Failure> {
         loop {
             let swept = self.sweep_tenant(tenant.id, deadline).await.map_err(failure::untouched)?;
-            if swept != Swept::Some || !may_be_over(&self.views.latest(), tenant, put) {
+            if swept != Swept::Some || put.glance_at_quota(&self.views.latest(), tenant).is_ok() {
                 return Ok(swept);
             }
         }
@@ -168,15 +88,10 @@ impl App {
     /// # Errors
     /// As [`App::put`].
     pub async fn delete(&self, admission: &Admission, key: String, condition: Condition, deadline: Instant) -> Result<Deletion, Failure> {
-        let command = Command::Delete {
-            tenant: admission.tenant().id,
-            key,
-            condition,
-        };
-        match self.propose(command, admission.cost(), deadline).await? {
-            Response::Deleted { revision } => Ok(Deletion { revision }),
-            Response::Refused(refusal) => Err(failure::refusal(refusal)),
-            other => Err(failure::response(&other)),
+        let delete = Operation::Delete(Delete { key, condition });
+        match self.propose_one(admission.tenant(), delete, admission.cost(), deadline).await? {
+            Ok(Done::Deleted(deletion)) => Ok(deletion),
+            answer => Err(other(answer)),
         }
     }
 
@@ -204,91 +119,71 @@ impl App {
         self.group.propose_for(command, held, deadline).await.map_err(failure::proposal)
     }
 
+    /// Has a write of one operation done.
+    async fn propose_one(&self, tenant: &Tenant, operation: Operation, cost: Cost, deadline: Instant) -> Result<Answer, Failure> {
+        match self.propose(Command::one(tenant.id, operation), cost, deadline).await?.only() {
+            Ok(done) => Ok(Ok(done)),
+            Err(Response::Refused(refusal)) => Ok(Err(refusal)),
+            Err(other) => Err(failure::response(&other)),
+        }
+    }
+
     /// Keeps a tenant at its quota from filling the log with writes that will be refused. Costs nothing while there is room; otherwise a
     /// look at the record that would be replaced, and a round to the leader before anything is refused.
     async fn check_quota(&self, tenant: &Tenant, put: &Put, deadline: Instant) -> Result<(), Failure> {
         let latest = self.views.latest();
         // A condition that does not hold is the better answer, and only the state machine can give it.
-        if put.condition != Condition::None || !may_be_over(&latest, tenant, put) {
+        if put.condition != Condition::None || put.glance_at_quota(&latest, tenant).is_ok() {
             return Ok(());
         }
         let now_ms = latest.stamp_ms();
-        if let Ok(Quota::Allows) = quota_allows(&self.lanes, latest, now_ms, tenant, put, deadline).await {
+        if let Ok(Ok(())) = look_at_quota(&self.lanes, latest, now_ms, tenant, put, deadline).await {
             return Ok(());
         }
         let barrier = self.group.read_barrier(deadline).await;
         let point = barrier.map_err(|error| failure::untouched(failure::read(error)))?;
-        match quota_allows(&self.lanes, point.view, point.now_ms, tenant, put, deadline).await? {
-            Quota::Allows => Ok(()),
-            // Before the value is logged: the state machine would refuse it now.
-            Quota::AllowsWhenSwept => match Box::pin(self.make_room(tenant, put, deadline)).await? {
-                Swept::Some | Swept::NoneLeft => Ok(()),
-                Swept::NotFound => Err(failure::untouched(failure::not_swept())),
-            },
+        match look_at_quota(&self.lanes, point.view, point.now_ms, tenant, put, deadline).await? {
+            Ok(()) => Ok(()),
+            Err(Refusal::StorageQuotaExceeded { expired_waiting: true, .. } | Refusal::KeyCountExceeded { expired_waiting: true, .. }) => {
+                // Before the value is logged: the state machine would refuse it now.
+                match Box::pin(self.make_room(tenant, put, deadline)).await? {
+                    Swept::Some | Swept::NoneLeft => Ok(()),
+                    Swept::NotFound => Err(failure::untouched(failure::not_swept())),
+                }
+            }
+            Err(refusal) => Err(failure::untouched(failure::refusal(refusal))),
         }
     }
 }
 
-/// From memory, as far as it is counted there.
-fn may_be_over(view: &View, tenant: &Tenant, put: &Put) -> bool {
-    let limits = &tenant.config.limits;
-    let used = view.counted(tenant.id);
-    used.keys >= limits.quota_keys || used.storage.saturating_add(put.charge()) > limits.quota_storage
-}
-
-/// What is to be said of a write that is not refused.
-enum Quota {
-    Allows,
-    /// The tenant has, or may have, expired records whose bytes or keys are in the way.
-    AllowsWhenSwept,
-}
-
 /// What the state machine would say of the quotas in this view.
-async fn quota_allows(
+async fn look_at_quota(
     lanes: &Lanes,
     view: Arc<View>,
     now_ms: u64,
     tenant: &Tenant,
     put: &Put,
     deadline: Instant,
-) -> Result<Quota, Failure> {
+) -> Result<Result<(), Refusal>, Failure> {
     let Some(tenant) = view.tenant(&tenant.name).filter(|now| now.id == tenant.id) else {
-        return Ok(Quota::Allows);
+        return Ok(Ok(()));
     };
-    let (id, key, charge) = (tenant.id, put.key.clone(), put.charge());
-    let look = blocking(&lanes.points, id, deadline, move || {
-        let limits = &tenant.config.limits;
-        let usage = view.usage(id, now_ms)?;
-        let used = usage.used;
-        let old = view.get(id, &key, now_ms)?.map(|record| record.charge(&key));
-        let too_many = old.is_none() && used.keys >= limits.quota_keys;
-        let wanted = used.storage.saturating_sub(old.unwrap_or(0)).saturating_add(charge);
-        let too_much = wanted > limits.quota_storage && wanted > used.storage;
-        Ok(if too_many && usage.whole {
-            Err(failure::key_quota(limits.quota_keys))
-        } else if too_much && usage.whole && !usage.expired {
-            Err(failure::storage_quota(limits.quota_storage, used.storage, wanted))
-        } else if too_many || too_much {
-            Ok(Quota::AllowsWhenSwept)
-        } else {
-            Ok(Quota::Allows)
-        })
-    });
-    look.await.map_err(failure::untouched)?
+    let (id, put) = (tenant.id, put.clone());
+    let look = blocking(&lanes.points, id, deadline, move || Ok(put.look_at_quota(&view, &tenant, now_ms)?));
+    look.await.map_err(failure::untouched)
 }
 
-fn written(response: Response) -> Result<Written, Failure> {
-    match response {
-        Response::Put {
-            revision,
-            created,
-            expires_at_ms,
-        } => Ok(Written {
-            revision,
-            created,
-            expires_at_ms,
-        }),
-        Response::Refused(refusal) => Err(failure::refusal(refusal)),
-        other => Err(failure::response(&other)),
+fn written(answer: Answer) -> Result<Written, Failure> {
+    match answer {
+        Ok(Done::Put(written)) => Ok(written),
+        answer => Err(other(answer)),
+    }
+}
+
+/// Why a write was not done as it was asked.
+fn other(answer: Answer) -> Failure {
+    match answer {
+        Err(refusal) => failure::refusal(refusal),
+        Ok(done) => failure::response(&Response::Written { answers: vec![Ok(done)] }),
     }
 }

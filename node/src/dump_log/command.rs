@@ -6,32 +6,19 @@ use bytes::Bytes;
 use kvfleet_api::{admin::Settings, tenant::TenantConfig};
 use serde::Serialize;
 
-use crate::state::{Bound, Command, Condition, Kind, Level, PutMode, TenantId, Ttl};
+use crate::state::{Bound, Check, Command, Condition, Delete, Kind, Level, Operation, Put, TenantId, Ttl, Write};
 
 /// A command.
 #[derive(Serialize)]
 #[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(super) enum Readable {
-    Put {
+    Write {
         tenant: u32,
-        key: String,
-        kind: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        content_type: Option<String>,
-        /// Pairs, not an object: the order is part of the command.
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        metadata: Vec<(String, String)>,
-        ttl: ReadableTtl,
-        condition: ReadableCondition,
-        mode: &'static str,
-        value_bytes: usize,
-        #[serde(flatten)]
-        value: Option<Value>,
-    },
-    Delete {
-        tenant: u32,
-        key: String,
-        condition: ReadableCondition,
+        checks: Vec<ReadableCheck>,
+        operations: Vec<ReadableOperation>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        all_or_nothing: bool,
     },
     Sweep {
         rows: u32,
@@ -73,6 +60,36 @@ pub(super) enum Readable {
 }
 
 #[derive(Serialize)]
+pub(super) struct ReadableCheck {
+    key: String,
+    condition: ReadableCondition,
+}
+
+/// One operation of a write.
+#[derive(Serialize)]
+#[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(super) enum ReadableOperation {
+    Put {
+        key: String,
+        kind: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        content_type: Option<String>,
+        /// Pairs, not an object: the order is part of the command.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        metadata: Vec<(String, String)>,
+        ttl: ReadableTtl,
+        condition: ReadableCondition,
+        value_bytes: usize,
+        #[serde(flatten)]
+        value: Option<Value>,
+    },
+    Delete {
+        key: String,
+        condition: ReadableCondition,
+    },
+}
+
+#[derive(Serialize)]
 pub(super) enum Value {
     #[serde(rename = "value")]
     Text(String),
@@ -107,6 +124,17 @@ pub(super) enum ReadableCondition {
     Revision(u64),
 }
 
+impl From<Ttl> for ReadableTtl {
+    fn from(ttl: Ttl) -> Self {
+        match ttl {
+            Ttl::Default => ReadableTtl::Default,
+            Ttl::Never => ReadableTtl::Never,
+            Ttl::For(milliseconds) => ReadableTtl::Ms(milliseconds),
+            Ttl::Until(moment) => ReadableTtl::UntilMs(moment),
+        }
+    }
+}
+
 impl From<Condition> for ReadableCondition {
     fn from(condition: Condition) -> Self {
         match condition {
@@ -118,12 +146,19 @@ impl From<Condition> for ReadableCondition {
     }
 }
 
-impl Readable {
-    /// With the value itself only if `values`: otherwise a log can be shown without showing what tenants keep.
-    pub(super) fn of(command: Command, values: bool) -> Readable {
-        match command {
-            Command::Put {
-                tenant: TenantId(tenant),
+impl From<Check> for ReadableCheck {
+    fn from(Check { key, condition }: Check) -> Self {
+        ReadableCheck {
+            key,
+            condition: condition.into(),
+        }
+    }
+}
+
+impl ReadableOperation {
+    fn of(operation: Operation, values: bool) -> ReadableOperation {
+        match operation {
+            Operation::Put(Put {
                 key,
                 value,
                 kind,
@@ -131,9 +166,7 @@ impl Readable {
                 metadata,
                 ttl,
                 condition,
-                mode,
-            } => Readable::Put {
-                tenant,
+            }) => ReadableOperation::Put {
                 key,
                 kind: match kind {
                     Kind::String => "string",
@@ -142,27 +175,36 @@ impl Readable {
                 },
                 content_type,
                 metadata,
-                ttl: match ttl {
-                    Ttl::Default => ReadableTtl::Default,
-                    Ttl::Never => ReadableTtl::Never,
-                    Ttl::For(milliseconds) => ReadableTtl::Ms(milliseconds),
-                    Ttl::Until(moment) => ReadableTtl::UntilMs(moment),
-                },
+                ttl: ttl.into(),
                 condition: condition.into(),
-                mode: match mode {
-                    PutMode::Upsert => "upsert",
-                },
                 value_bytes: value.len(),
                 value: values.then(|| Value::of(&value)),
             },
-            Command::Delete {
-                tenant: TenantId(tenant),
-                key,
-                condition,
-            } => Readable::Delete {
-                tenant,
+            Operation::Delete(Delete { key, condition }) => ReadableOperation::Delete {
                 key,
                 condition: condition.into(),
+            },
+        }
+    }
+}
+
+impl Readable {
+    /// With the value itself only if `values`: otherwise a log can be shown without showing what tenants keep.
+    pub(super) fn of(command: Command, values: bool) -> Readable {
+        match command {
+            Command::Write(Write {
+                tenant: TenantId(tenant),
+                checks,
+                operations,
+                all_or_nothing,
+            }) => Readable::Write {
+                tenant,
+                checks: checks.into_iter().map(ReadableCheck::from).collect(),
+                operations: operations
+                    .into_iter()
+                    .map(|operation| ReadableOperation::of(operation, values))
+                    .collect(),
+                all_or_nothing,
             },
             Command::Sweep {
                 limit: Bound { rows, bytes },

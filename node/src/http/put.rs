@@ -9,8 +9,9 @@ use kvfleet_api::header as kv;
 
 use super::{body::Received, condition, expiry, key, kind::Declared, metadata, request::Call, time};
 use crate::{
-    app::{Action, Put, Verb, check_sizes, value_too_large},
+    app::{Action, Verb, check_sizes, value_too_large},
     problem::Failure,
+    state::Put,
 };
 
 /// Everything that the head of the request decides, before a byte of the body: who, where, how. A body that will be refused is not read.

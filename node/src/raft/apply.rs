@@ -182,7 +182,6 @@ pub(super) fn input(entry: &Entry) -> io::Result<Input> {
     let Entry { log_id, payload } = entry;
     let id = Applied {
         term: log_id.leader_id.term,
-        leader: 0,
         index: log_id.index,
     };
     let body = match payload {

@@ -14,7 +14,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Inner, ProposeError};
-use crate::state::{Command, View};
+use crate::state::{Command, Operation, View};
 
 /// How often the member looks at itself.
 const LOOK: Duration = Duration::from_millis(100);
@@ -232,10 +232,9 @@ pub(super) enum Refused {
 /// Whether a command adds data. What frees it, and what configures the shard, must go on when the disks are full.
 fn grows(command: &Command, view: &View) -> bool {
     match command {
-        Command::Put { .. } => true,
+        Command::Write(write) => write.operations.iter().any(Operation::grows),
         Command::PutTenant { name, .. } => view.tenant(name).is_none(),
-        Command::Delete { .. }
-        | Command::Sweep { .. }
+        Command::Sweep { .. }
         | Command::SweepTenant { .. }
         | Command::Reap { .. }
         | Command::ReleaseTenant { .. }

@@ -54,7 +54,8 @@ impl Inflow {
 /// Whose command it is.
 fn payer(command: &Command) -> Option<TenantId> {
     match command {
-        Command::Put { tenant, .. } | Command::Delete { tenant, .. } | Command::SweepTenant { tenant, .. } => Some(*tenant),
+        Command::Write(write) => Some(write.tenant),
+        Command::SweepTenant { tenant, .. } => Some(*tenant),
         Command::Sweep { .. }
         | Command::Reap { .. }
         | Command::PutTenant { .. }

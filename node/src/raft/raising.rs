@@ -13,7 +13,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
 
 use super::{
-    Inner, MembershipError, MembershipRefusal, ProposeError,
+    Barrier, Inner, MembershipError, MembershipRefusal, ProposeError, ReadPoint,
     status::{self, Leadership},
     types::{Data, LogId},
 };
@@ -98,8 +98,14 @@ impl Inner {
     pub(super) async fn raise_level(self: Arc<Self>) {
         let mut leadership = self.leadership.subscribe();
         let mut looked = None;
-        // The sender lives in `self`, so this ends only with the task.
-        while let Ok(known) = leadership.wait_for(|now| now.own).await.map(|known| *known) {
+        loop {
+            if !leadership.borrow_and_update().own {
+                self.note_level(Vec::new());
+            }
+            // The sender lives in `self`, so this ends only with the task.
+            let Ok(known) = leadership.wait_for(|now| now.own).await.map(|known| *known) else {
+                return;
+            };
             if self.views.peek().level() >= self.known {
                 self.note_level(Vec::new());
                 let _ = leadership.changed().await;
@@ -114,7 +120,7 @@ impl Inner {
             match self.look_at_level(known).await {
                 Look::Raised(level) => tracing::info!(%level, "the feature level is raised: every member knows it"),
                 Look::Held(by) => self.note_level(by),
-                Look::Later => self.note_level(Vec::new()),
+                Look::Later => {}
             }
         }
     }
@@ -141,15 +147,18 @@ impl Inner {
 
     async fn look_at_level(&self, known: Leadership) -> Look {
         let _turn = self.level_turn.lock().await;
+        // A hold that was acknowledged before is in force, also on a leader that has not applied it yet.
+        let Ok(ReadPoint { view, .. }) = self.read_barrier(Barrier::Quorum, Instant::now() + ANSWER).await else {
+            return Look::Later;
+        };
+        let (next, holds) = (view.level().next(), view.settings().hold_level);
+        drop(view);
+        if holds {
+            return Look::Held(vec!["the settings hold it (holdLevel)".to_owned()]);
+        }
         let Some((membership, members)) = self.settled_members() else {
             return Look::Later;
         };
-        let view = self.views.latest();
-        let next = view.level().next();
-        if view.settings().hold_level {
-            return Look::Held(vec!["the settings hold it (holdLevel)".to_owned()]);
-        }
-        drop(view);
         let asked = join_all(members.into_iter().map(|member| self.ask_levels(member))).await;
         let held: Vec<String> = asked.iter().filter_map(|asked| asked.objection(next)).collect();
         if !held.is_empty() {

@@ -1,88 +1,60 @@
-//! What each command does to a draft. One file per noun; none of them knows of the log, of batches or of the store.
+//! What each command does to a draft. One file per noun; none of them knows of the log, of batches or of the store. What a write does to a
+//! record: `operation`.
 
-mod delete;
 mod expiry;
 mod join_tokens;
 mod level;
-mod put;
 mod settings;
 mod tenants;
 
-use std::sync::Arc;
-
-use kvfleet_api::tenant::{Access, TenantState};
-
-use super::{Command, Condition, Record, Refusal, Response, Tenant, TenantId, draft::Draft};
+use super::{Command, Refusal, Response, draft::Draft};
 use crate::storage::StoreError;
+
+/// What ends a command before it is done.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It is refused: it has changed nothing, and its proposer is told.
+    Refused(Refusal),
+    /// Rows could not be read: the member must restart.
+    Store(StoreError),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Stop::Store(error)
+    }
+}
 
 /// Does what the command asks, at this moment. A refusal has changed nothing.
 pub(super) fn apply(draft: &mut Draft, now_ms: u64, command: Command) -> Result<Response, StoreError> {
-    let outcome = match command {
-        Command::Put {
-            tenant,
-            key,
-            value,
-            kind,
-            content_type,
-            metadata,
-            ttl,
-            condition,
-            mode,
-        } => {
-            let put = put::Put {
-                tenant,
-                key,
-                value,
-                kind,
-                content_type,
-                metadata,
-                ttl,
-                condition,
-                mode,
-            };
-            put.apply(draft, now_ms)?
-        }
-        Command::Delete { tenant, key, condition } => delete::delete(draft, now_ms, tenant, &key, condition)?,
-        Command::Sweep { limit } => Ok(expiry::sweep(draft, now_ms, limit)?),
-        Command::SweepTenant { tenant, keys, bytes } => Ok(expiry::sweep_tenant(draft, now_ms, tenant, keys, bytes)?),
-        Command::Reap { limit } => Ok(expiry::reap(draft, limit)?),
-        Command::PutTenant { name, config } => tenants::put(draft, now_ms, name, config),
-        Command::ReleaseTenant { name, uid } => tenants::release(draft, &name, &uid),
-        Command::DeleteTenant { name, uid } => tenants::delete(draft, &name, &uid),
-        Command::PutSettings(settings) => settings::put(draft, settings),
+    match run(draft, now_ms, command) {
+        Ok(response) => Ok(response),
+        Err(Stop::Refused(refusal)) => Ok(Response::Refused(refusal)),
+        Err(Stop::Store(error)) => Err(error),
+    }
+}
+
+fn run(draft: &mut Draft, now_ms: u64, command: Command) -> Result<Response, Stop> {
+    Ok(match command {
+        Command::Write(write) => write.apply(draft, now_ms)?,
+        Command::Sweep { limit } => expiry::sweep(draft, now_ms, limit)?,
+        Command::SweepTenant { tenant, keys, bytes } => expiry::sweep_tenant(draft, now_ms, tenant, keys, bytes)?,
+        Command::Reap { limit } => expiry::reap(draft, limit)?,
+        Command::PutTenant { name, config } => tenants::put(draft, now_ms, name, config)?,
+        Command::ReleaseTenant { name, uid } => tenants::release(draft, &name, &uid)?,
+        Command::DeleteTenant { name, uid } => tenants::delete(draft, &name, &uid)?,
+        Command::PutSettings(settings) => settings::put(draft, settings)?,
         Command::SpendToken {
             token,
             member,
             expires_at_ms,
-        } => Ok(join_tokens::spend(draft, now_ms, token, member, expires_at_ms)),
+        } => join_tokens::spend(draft, now_ms, token, member, expires_at_ms),
         Command::RaiseLevel { level } => level::raise(draft, level)?,
-    };
-    Ok(outcome.unwrap_or_else(Response::Refused))
-}
-
-/// The tenant, if records of it may be written.
-fn writable(draft: &Draft, tenant: TenantId) -> Result<Arc<Tenant>, Refusal> {
-    let tenant = draft.tables.tenants.by_id(tenant).ok_or(Refusal::TenantUnknown)?;
-    match (tenant.state, tenant.config.limits.access) {
-        (TenantState::Released, _) => Err(Refusal::TenantUnknown),
-        (TenantState::Active, Access::Suspended) => Err(Refusal::TenantSuspended),
-        (TenantState::Active, Access::ReadOnly) => Err(Refusal::TenantReadOnly),
-        (TenantState::Active, Access::ReadWrite) => Ok(Arc::clone(tenant)),
-    }
-}
-
-/// Whether the condition holds of the record, which is none when it is absent or expired.
-fn check(condition: Condition, record: Option<&Record>) -> Result<(), Refusal> {
-    let current = record.map_or(0, |record| record.revision);
-    let holds = match condition {
-        Condition::None => true,
-        Condition::Present => current != 0,
-        Condition::Absent => current == 0,
-        Condition::Revision(wanted) => current == wanted,
-    };
-    if holds {
-        Ok(())
-    } else {
-        Err(Refusal::PreconditionFailed { current })
-    }
+    })
 }

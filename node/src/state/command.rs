@@ -3,14 +3,38 @@
 //! In: built by `app` (from a request) and by the leader's own tasks (sweep, reap). Out: applied by every member, in the same order,
 //! with the same result. Absent by design: anything that a member would have to ask its own clock, disk or configuration for.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kvfleet_api::{admin::Settings, tenant::TenantConfig};
+use prost::encoding::WireType;
 
-use super::Level;
+use super::{
+    DecodeError, Level, Operation, Write,
+    codec::{
+        FORMAT,
+        fields::{self, Field},
+        numbered::{choice, message, numbers},
+    },
+};
 
 /// A tenant's id: allocated by the state machine, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(pub u32);
+
+/// As a field: its number.
+impl Field for TenantId {
+    fn length(&self, number: u32) -> usize {
+        self.0.length(number)
+    }
+
+    fn put(&self, number: u32, bytes: &mut BytesMut) {
+        self.0.put(number, bytes);
+    }
+
+    fn take(place: &mut Option<Self>, wire: WireType, bytes: &mut Bytes) -> Result<(), DecodeError> {
+        *place = Some(TenantId(fields::value("tenant", wire, bytes)?));
+        Ok(())
+    }
+}
 
 /// A command with the leader's stamp: the only clock that the state machine knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +43,23 @@ pub struct Proposal {
     pub stamp_ms: u64,
     /// What to do.
     pub command: Command,
+}
+
+message!(Proposal { 1 = stamp_ms, 2 = command });
+
+impl Proposal {
+    /// The bytes that go into the log.
+    pub fn encode(&self) -> Bytes {
+        fields::encode(FORMAT, self)
+    }
+
+    /// Reads them back; values share the memory of `bytes`.
+    ///
+    /// # Errors
+    /// When the bytes are damaged or of another format, or when the command is one of a newer program.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        fields::decode(FORMAT, "a command", bytes)
+    }
 }
 
 /// The kind of a value.
@@ -31,6 +72,8 @@ pub enum Kind {
     /// Anything.
     Bytes,
 }
+
+numbers!("kind of a value", Kind { 1 = String, 2 = Json, 3 = Bytes });
 
 /// How long a record lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +88,8 @@ pub enum Ttl {
     Until(u64),
 }
 
+choice!("time to live", Ttl or Default { 1 = Never, 2 = For(milliseconds), 3 = Until(moment) });
+
 /// What must hold of the record before the write; an expired record is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -58,12 +103,7 @@ pub enum Condition {
     Revision(u64),
 }
 
-/// Whether a put may create, replace, or both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PutMode {
-    /// Either.
-    Upsert,
-}
+choice!("condition", Condition or None { 1 = Present, 2 = Absent, 3 = Revision(revision) });
 
 /// How much one entry may remove. All members wait while it is applied, and so does every write behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +113,8 @@ pub struct Bound {
     /// … and no further one when rows of so many bytes have been read: the last one may exceed it.
     pub bytes: u64,
 }
+
+message!(Bound { 1 = rows, 2 = bytes });
 
 impl Bound {
     /// Of the steps in which background work is done: some 10 ms of work, and at most 2 MiB and one record in memory.
@@ -88,36 +130,8 @@ impl Bound {
 /// What a log entry asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Write one record.
-    Put {
-        /// Whose.
-        tenant: TenantId,
-        /// UTF-8, no NUL, 1 ..= 2,048 bytes (checked before proposing).
-        key: String,
-        /// The value as sent.
-        value: Bytes,
-        /// Its kind.
-        kind: Kind,
-        /// `Content-Type` as sent; none = none was sent.
-        content_type: Option<String>,
-        /// `KV-Meta-*`, names lower case without the prefix, sorted.
-        metadata: Vec<(String, String)>,
-        /// How long it lives.
-        ttl: Ttl,
-        /// What must hold before.
-        condition: Condition,
-        /// Whether it may create, replace, or both.
-        mode: PutMode,
-    },
-    /// Delete one record.
-    Delete {
-        /// Whose.
-        tenant: TenantId,
-        /// Which.
-        key: String,
-        /// What must hold before.
-        condition: Condition,
-    },
+    /// Change records of a tenant.
+    Write(Write),
     /// Delete records that are expired at the stamp, earliest first. Proposed by the leader.
     Sweep {
         /// At most.
@@ -181,8 +195,7 @@ impl Command {
     /// The feature level that it needs: below it a member may not know the command, and it must not be proposed.
     pub fn level(&self) -> Level {
         match self {
-            Command::Put { .. }
-            | Command::Delete { .. }
+            Command::Write(_)
             | Command::Sweep { .. }
             | Command::SweepTenant { .. }
             | Command::Reap { .. }
@@ -192,6 +205,35 @@ impl Command {
             | Command::PutSettings(_)
             | Command::SpendToken { .. }
             | Command::RaiseLevel { .. } => Level::FIRST,
+        }
+    }
+}
+
+choice!("command", Command {
+    1 = Write(write),
+    2 = Sweep { 1 = limit },
+    3 = Reap { 1 = limit },
+    4 = PutTenant { 1 = name, 2 = config },
+    5 = ReleaseTenant { 1 = name, 2 = uid },
+    6 = DeleteTenant { 1 = name, 2 = uid },
+    7 = PutSettings(settings),
+    8 = SpendToken { 1 = token, 2 = member, 3 = expires_at_ms },
+    9 = SweepTenant { 1 = tenant, 2 = keys, 3 = bytes },
+    10 = RaiseLevel { 1 = level },
+});
+
+impl Command {
+    /// A write of one operation.
+    pub fn one(tenant: TenantId, operation: Operation) -> Self {
+        Command::Write(Write::one(tenant, operation))
+    }
+
+    /// The operation of a write of one.
+    #[cfg(test)]
+    pub(crate) fn operation(&self) -> Option<&Operation> {
+        match self {
+            Command::Write(write) => write.operations.first().filter(|_| write.operations.len() == 1),
+            _ => None,
         }
     }
 }

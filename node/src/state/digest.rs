@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128, xxh3_128_with_seed};
 
 use super::{
     DecodeError,
-    codec::{Decoder, Encoder},
+    codec::{FORMAT, fields},
     tables::Tables,
 };
 use crate::storage::{Direction, KeyRange, Keyspace, Reader, StoreError};
@@ -60,14 +60,12 @@ impl Digest {
     }
 
     pub(super) fn encode(self) -> Bytes {
-        let mut row = Encoder::new(17);
-        row.rest(&self.0.to_be_bytes());
-        row.finish()
+        fields::encode(FORMAT, &(Bytes::copy_from_slice(&self.0.to_be_bytes()),))
     }
 
     pub(super) fn decode(row: &Bytes) -> Result<Self, DecodeError> {
-        let row = Decoder::new(row)?;
-        let bytes = <[u8; 16]>::try_from(row.rest().as_ref()).map_err(|_| DecodeError::Truncated { field: "digest" })?;
+        let (bytes,): (Bytes,) = fields::decode(FORMAT, "a digest", row)?;
+        let bytes = <[u8; 16]>::try_from(bytes.as_ref()).map_err(|_| DecodeError::Truncated { field: "digest" })?;
         Ok(Digest(u128::from_be_bytes(bytes)))
     }
 

@@ -3,6 +3,9 @@
 //! If anything fails half way the draft is dropped, and rows and tables are as before. The rules that tie rows to one another (a record
 //! to its row in `ttl`, both to the counters) are kept here, so that a command cannot break them.
 
+#[allow(dead_code)] // Lists of operations use it.
+mod savepoint;
+
 use std::{collections::BTreeSet, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
@@ -14,6 +17,8 @@ use super::{
     usage::Usage,
 };
 use crate::storage::{Keyspace, Reader, StoreError, Write, keys};
+
+use savepoint::Savepoints;
 
 /// How many expired rows one entry counts. The rest is left to the next entries: when a million records expire at once, no entry may
 /// keep every member, and every write behind it, for the second that counting them takes.
@@ -34,6 +39,7 @@ pub(super) struct Draft {
     was_counting: bool,
     /// Rows that were read or written so far, and their bytes.
     touched: (usize, u64),
+    savepoints: Savepoints,
 }
 
 /// A record, and the row that it was read from: the digest counts that row's own bytes.
@@ -78,6 +84,7 @@ impl Draft {
             rows: Overlay::new(base),
             charged: BTreeSet::new(),
             touched: (0, 0),
+            savepoints: Savepoints::default(),
         }
     }
 
@@ -102,26 +109,28 @@ impl Draft {
     }
 
     fn count_expired(&mut self) -> Result<(), StoreError> {
-        let Draft { tables, rows, touched, .. } = self;
-        let ahead = tables.clock_ms.saturating_add(LOOK_AHEAD_MS);
-        for (counted, row) in rows.range(Keyspace::Ttl, tables.uncounted(ahead)).enumerate() {
+        let ahead = self.tables.clock_ms.saturating_add(LOOK_AHEAD_MS);
+        let (mut expired, mut next) = (Vec::new(), None);
+        for row in self.rows.range(Keyspace::Ttl, self.tables.uncounted(ahead)) {
             let (row, _) = row?;
-            touched.0 += 1;
             let (expires, tenant, _) = tables::parse_ttl(&row)?;
-            if expires <= tables.clock_ms && counted < COUNTED_PER_ENTRY {
-                tables.count_expired(tenant);
-                continue;
+            if expires > self.tables.clock_ms || expired.len() == COUNTED_PER_ENTRY {
+                next = Some((expires, row));
+                break;
             }
-            tables.next_expiry_ms = expires;
-            if tables.counting() {
-                tables.ttl_counted = row.to_vec();
-            } else {
-                tables.all_counted();
-            }
-            return Ok(());
+            expired.push(tenant);
         }
-        tables.next_expiry_ms = ahead.saturating_add(1);
-        tables.all_counted();
+        self.touch(expired.len() + usize::from(next.is_some()), 0);
+        for tenant in expired {
+            self.note_usage(tenant);
+            self.tables.count_expired(tenant);
+        }
+        let tables = &mut self.tables;
+        tables.next_expiry_ms = next.as_ref().map_or(ahead.saturating_add(1), |(expires, _)| *expires);
+        match next {
+            Some((_, row)) if tables.counting() => tables.ttl_counted = row.to_vec(),
+            _ => tables.all_counted(),
+        }
         Ok(())
     }
 
@@ -156,8 +165,8 @@ impl Draft {
         self.touch(0, value.len() as u64);
         digest::replace_record(&mut self.tables.digest, &row, old.map(|old| &old.row), Some(&value));
         self.rows.put(Keyspace::Records, row, value);
-        self.charged.insert(tenant);
-        self.tables.usage.change(tenant, |usage| {
+        self.charge(tenant);
+        self.change_usage(tenant, |usage| {
             usage.bytes = usage.bytes.saturating_add(new.charge(key));
             usage.rows += 1;
         });
@@ -218,8 +227,8 @@ impl Draft {
             return;
         }
         self.tables.expired = self.tables.expired.saturating_sub(expired);
-        self.charged.insert(tenant);
-        self.tables.usage.change(tenant, |usage| {
+        self.charge(tenant);
+        self.change_usage(tenant, |usage| {
             usage.bytes = usage.bytes.saturating_sub(old.charge(key));
             usage.rows = usage.rows.saturating_sub(1);
             usage.expired = usage.expired.saturating_sub(expired);
@@ -272,8 +281,8 @@ impl Draft {
         self.put_grave(id, Some(&first_row));
         Arc::make_mut(&mut self.tables.tenants).bury(id, first_row);
         self.tables.expired = self.tables.expired.saturating_sub(self.usage(id).expired);
-        self.tables.usage.change(id, |usage| *usage = Usage::default());
-        self.charged.insert(id);
+        self.change_usage(id, |usage| *usage = Usage::default());
+        self.charge(id);
     }
 
     /// The rows of a deleted tenant begin at `first_row` now.

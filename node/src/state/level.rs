@@ -5,8 +5,14 @@
 
 use std::fmt;
 
+use bytes::{Bytes, BytesMut};
 use kvfleet_api::admin::LevelRange;
+use prost::encoding::WireType;
 
+use super::{
+    DecodeError,
+    codec::fields::{self, Field},
+};
 use crate::storage::StoreError;
 
 /// A feature level. Levels only rise.
@@ -60,6 +66,22 @@ impl Supported {
             lowest: Level::FIRST.0,
             highest: self.highest.0,
         }
+    }
+}
+
+/// As a field: its number.
+impl Field for Level {
+    fn length(&self, number: u32) -> usize {
+        self.0.length(number)
+    }
+
+    fn put(&self, number: u32, bytes: &mut BytesMut) {
+        self.0.put(number, bytes);
+    }
+
+    fn take(place: &mut Option<Self>, wire: WireType, bytes: &mut Bytes) -> Result<(), DecodeError> {
+        *place = Some(Level(fields::value("level", wire, bytes)?));
+        Ok(())
     }
 }
 

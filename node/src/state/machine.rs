@@ -297,6 +297,12 @@ impl<S: Store> Machine<S> {
         self.store.space()
     }
 
+    /// What a draft is made of.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> (Tables, Arc<dyn Reader>) {
+        (self.tables.clone(), Arc::clone(&self.reader))
+    }
+
     #[cfg(test)]
     pub(crate) fn store_mut(&mut self) -> &mut S {
         &mut self.store

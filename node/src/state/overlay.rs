@@ -21,6 +21,16 @@ pub(super) struct Overlay {
     usage: Changes,
     records: Changes,
     ttl: Changes,
+    /// What was replaced since the first open mark; none while there is no mark.
+    replaced: Option<Vec<Replaced>>,
+}
+
+/// A key, and what was pending for it: nothing, a deletion, a row.
+#[allow(clippy::option_option)]
+struct Replaced {
+    keyspace: Keyspace,
+    key: Vec<u8>,
+    old: Option<Option<Bytes>>,
 }
 
 impl Overlay {
@@ -32,6 +42,7 @@ impl Overlay {
             usage: Changes::new(),
             records: Changes::new(),
             ttl: Changes::new(),
+            replaced: None,
         }
     }
 
@@ -43,11 +54,47 @@ impl Overlay {
     }
 
     pub(super) fn put(&mut self, keyspace: Keyspace, key: Vec<u8>, value: Bytes) {
-        self.changes_mut(keyspace).insert(key, Some(value));
+        self.change(keyspace, key, Some(value));
     }
 
     pub(super) fn delete(&mut self, keyspace: Keyspace, key: Vec<u8>) {
-        self.changes_mut(keyspace).insert(key, None);
+        self.change(keyspace, key, None);
+    }
+
+    fn change(&mut self, keyspace: Keyspace, key: Vec<u8>, value: Option<Bytes>) {
+        if self.replaced.is_none() {
+            self.changes_mut(keyspace).insert(key, value);
+            return;
+        }
+        let old = self.changes_mut(keyspace).insert(key.clone(), value);
+        self.replaced.get_or_insert_default().push(Replaced { keyspace, key, old });
+    }
+
+    /// From now on what is replaced is noted; answers where the notes stand.
+    pub(super) fn note(&mut self) -> usize {
+        self.replaced.get_or_insert_default().len()
+    }
+
+    /// Puts back what was replaced since the notes stood there.
+    pub(super) fn take_back(&mut self, notes: usize) {
+        while let Some(replaced) = self.replaced.as_mut().filter(|noted| noted.len() > notes).and_then(Vec::pop) {
+            let Replaced { keyspace, key, old } = replaced;
+            match old {
+                Some(old) => self.changes_mut(keyspace).insert(key, old),
+                None => self.changes_mut(keyspace).remove(&key),
+            };
+        }
+    }
+
+    /// How much is noted.
+    #[cfg(test)]
+    pub(super) fn noted(&self) -> usize {
+        self.replaced.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Nothing is noted any more.
+    pub(super) fn forget(&mut self) {
+        self.replaced = None;
     }
 
     /// The rows of an interval, ascending.
@@ -72,6 +119,7 @@ impl Overlay {
             usage,
             records,
             ttl,
+            replaced: _,
         } = self;
         let keyspaces = [
             (Keyspace::Meta, meta),

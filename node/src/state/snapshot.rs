@@ -12,7 +12,7 @@
 //! 2      keyspace u8 | rows u32 | each: key's length u16, value's length u32, key, value
 //! 3      rows of each keyspace u64 x 5 | digest 16 B
 //! ```
-//! `applied` and the membership's place are term, leader and index, a u64 each; all numbers are big-endian. The digest is XXH3-128 over
+//! `applied` and the membership's place are term and index, a u64 each; all numbers are big-endian. The digest is XXH3-128 over
 //! the first frame's body and then, for each keyspace, over its code, its rows as they stand in the frames, and their number.
 //!
 //! [`Machine::replace`]: super::Machine::replace

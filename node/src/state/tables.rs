@@ -10,7 +10,11 @@ use kvfleet_api::admin::{Settings, SettingsStatus};
 
 use super::{
     Applied, DecodeError, Level, Tenant, TenantId,
-    codec::{Decoder, Encoder},
+    checks::Standing,
+    codec::{
+        self,
+        fields::{self, Message},
+    },
     digest::{Checkpoint, Checkpoints, Digest},
     tenant::Tenants,
     usage::{Usage, UsageTable},
@@ -58,6 +62,21 @@ pub(super) struct Tables {
     pub(super) tokens: Arc<BTreeMap<u64, (u64, u64)>>,
     /// Where members compare. Only in memory: after a restart there are none until the log reaches the next.
     pub(super) checkpoints: Checkpoints,
+}
+
+/// What of the tables is copied as a whole: everything but the tenants' counters, which are many.
+pub(super) struct Counters {
+    revision: u64,
+    clock_ms: u64,
+    next_tenant: u32,
+    settings: Arc<SettingsStatus>,
+    tenants: Arc<Tenants>,
+    ttl_cursor: Vec<u8>,
+    expired: u64,
+    ttl_counted: Vec<u8>,
+    next_expiry_ms: u64,
+    digest: Digest,
+    tokens: Arc<BTreeMap<u64, (u64, u64)>>,
 }
 
 /// What [`Tables::load`] finds.
@@ -115,6 +134,70 @@ impl Tables {
             applied: load_applied(reader)?,
             membership: load_membership(reader)?,
         })
+    }
+
+    /// A copy of everything but the tenants' counters. What is added to the tables is to be added here: the pattern is whole.
+    pub(super) fn counters(&self) -> Counters {
+        let Tables {
+            revision,
+            clock_ms,
+            next_tenant,
+            settings,
+            tenants,
+            usage: _,
+            ttl_cursor,
+            expired,
+            ttl_counted,
+            next_expiry_ms,
+            digest,
+            tokens,
+            // Raised by an entry of its own, which opens no mark.
+            level: _,
+            known: _,
+            // Taken between two entries, where no mark is open.
+            checkpoints: _,
+        } = self;
+        Counters {
+            revision: *revision,
+            clock_ms: *clock_ms,
+            next_tenant: *next_tenant,
+            settings: Arc::clone(settings),
+            tenants: Arc::clone(tenants),
+            ttl_cursor: ttl_cursor.clone(),
+            expired: *expired,
+            ttl_counted: ttl_counted.clone(),
+            next_expiry_ms: *next_expiry_ms,
+            digest: *digest,
+            tokens: Arc::clone(tokens),
+        }
+    }
+
+    /// Puts such a copy back.
+    pub(super) fn restore(&mut self, counters: Counters) {
+        let Counters {
+            revision,
+            clock_ms,
+            next_tenant,
+            settings,
+            tenants,
+            ttl_cursor,
+            expired,
+            ttl_counted,
+            next_expiry_ms,
+            digest,
+            tokens,
+        } = counters;
+        self.revision = revision;
+        self.clock_ms = clock_ms;
+        self.next_tenant = next_tenant;
+        self.settings = settings;
+        self.tenants = tenants;
+        self.ttl_cursor = ttl_cursor;
+        self.expired = expired;
+        self.ttl_counted = ttl_counted;
+        self.next_expiry_ms = next_expiry_ms;
+        self.digest = digest;
+        self.tokens = tokens;
     }
 
     /// Notes what the state is after this entry, if members compare there.
@@ -180,6 +263,17 @@ impl Tables {
         self.next_expiry_ms = self.next_expiry_ms.max(self.clock_ms + 1);
     }
 
+    /// What a tenant has, for its quotas.
+    pub(super) fn standing(&self, tenant: TenantId) -> Standing {
+        let usage = self.usage.get(tenant);
+        Standing {
+            bytes: usage.bytes,
+            keys: usage.live(),
+            expired: usage.expired,
+            counting: self.counting(),
+        }
+    }
+
     /// Whether rows that are expired at the clock are left uncounted.
     pub(super) fn counting(&self) -> bool {
         self.next_expiry_ms <= self.clock_ms
@@ -235,9 +329,7 @@ pub(super) fn damaged(keyspace: Keyspace, reason: impl ToString) -> StoreError {
 }
 
 pub(super) fn encode_number(value: u64) -> Bytes {
-    let mut row = Encoder::new(11);
-    row.number(value);
-    row.finish()
+    fields::encode(codec::FORMAT, &(value,))
 }
 
 fn number(reader: &dyn Reader, key: &[u8]) -> Result<Option<u64>, StoreError> {
@@ -248,97 +340,47 @@ fn number(reader: &dyn Reader, key: &[u8]) -> Result<Option<u64>, StoreError> {
 }
 
 pub(super) fn decode_number(row: &Bytes) -> Result<u64, DecodeError> {
-    let mut row = Decoder::new(row)?;
-    let value = row.number("number")?;
-    row.finish()?;
-    Ok(value)
+    fields::decode(codec::FORMAT, "a number", row).map(|(value,)| value)
 }
 
+/// One field per token: its number, and the pair of the member and the end.
 pub(super) fn encode_tokens(tokens: &BTreeMap<u64, (u64, u64)>) -> Bytes {
-    let mut row = Encoder::new(2 + tokens.len() * 30);
-    row.number(tokens.len() as u64);
-    for (token, (member, end)) in tokens {
-        row.number(*token);
-        row.number(*member);
-        row.number(*end);
-    }
-    row.finish()
+    let list: Vec<_> = tokens.iter().map(|(token, held)| (*token, *held)).collect();
+    fields::encode(codec::FORMAT, &(list,))
 }
 
 fn decode_tokens(row: &Bytes) -> Result<BTreeMap<u64, (u64, u64)>, DecodeError> {
-    let mut row = Decoder::new(row)?;
-    let mut tokens = BTreeMap::new();
-    for _ in 0..row.number("tokens")? {
-        tokens.insert(row.number("token")?, (row.number("member")?, row.number("expiresAtMs")?));
-    }
-    row.finish()?;
-    Ok(tokens)
+    let (list,): (Vec<_>,) = fields::decode(codec::FORMAT, "the join tokens", row)?;
+    Ok(list.into_iter().collect())
 }
 
 pub(super) fn encode_settings(status: &SettingsStatus) -> Bytes {
-    let mut row = Encoder::new(64);
-    row.number(status.revision);
-    row.settings(&status.settings);
-    row.finish()
+    fields::encode(codec::FORMAT, status)
 }
 
 fn decode_settings(row: &Bytes) -> Result<SettingsStatus, DecodeError> {
-    let mut row = Decoder::new(row)?;
-    let status = SettingsStatus {
-        revision: row.number("revision")?,
-        settings: row.settings()?,
-    };
-    row.finish()?;
-    Ok(status)
+    fields::decode(codec::FORMAT, "settings", row)
 }
 
 pub(super) fn encode_applied(applied: Applied) -> Bytes {
-    let mut row = Encoder::new(32);
-    write_applied(&mut row, applied);
-    row.finish()
+    fields::encode(codec::FORMAT, &applied)
 }
 
-pub(super) fn encode_membership(id: Applied, membership: &[u8]) -> Bytes {
-    let mut row = Encoder::new(32 + membership.len());
-    write_applied(&mut row, id);
-    row.rest(membership);
-    row.finish()
+pub(super) fn encode_membership(id: Applied, membership: &Bytes) -> Bytes {
+    fields::encode(codec::FORMAT, &(id, membership.clone()))
 }
 
 fn load_applied(reader: &dyn Reader) -> Result<Option<Applied>, StoreError> {
-    let Some(row) = reader.get(Keyspace::Meta, keys::APPLIED)? else {
-        return Ok(None);
-    };
-    let decode = || {
-        let mut row = Decoder::new(&row)?;
-        let applied = read_applied(&mut row)?;
-        row.finish()?;
-        Ok(Some(applied))
-    };
-    decode().map_err(|error: DecodeError| damaged(Keyspace::Meta, error))
+    load(reader, keys::APPLIED, "a place in the log")
 }
 
 fn load_membership(reader: &dyn Reader) -> Result<Option<(Applied, Bytes)>, StoreError> {
-    let Some(row) = reader.get(Keyspace::Meta, keys::MEMBERSHIP)? else {
-        return Ok(None);
-    };
-    let decode = || {
-        let mut row = Decoder::new(&row)?;
-        Ok(Some((read_applied(&mut row)?, row.rest())))
-    };
-    decode().map_err(|error: DecodeError| damaged(Keyspace::Meta, error))
+    load(reader, keys::MEMBERSHIP, "a membership")
 }
 
-fn write_applied(row: &mut Encoder, applied: Applied) {
-    row.number(applied.term);
-    row.number(applied.leader);
-    row.number(applied.index);
-}
-
-fn read_applied(row: &mut Decoder) -> Result<Applied, DecodeError> {
-    Ok(Applied {
-        term: row.number("term")?,
-        leader: row.number("leader")?,
-        index: row.number("index")?,
-    })
+fn load<M: Message>(reader: &dyn Reader, key: &[u8], what: &'static str) -> Result<Option<M>, StoreError> {
+    let row = reader.get(Keyspace::Meta, key)?;
+    row.map(|row| fields::decode(codec::FORMAT, what, &row))
+        .transpose()
+        .map_err(|error| damaged(Keyspace::Meta, error))
 }

@@ -10,7 +10,7 @@ use kvfleet_api::{
 
 use super::{
     DecodeError, TenantId,
-    codec::{Decoder, Encoder},
+    codec::{FORMAT, fields, numbered::message},
 };
 
 /// One tenant. Replaced whole when its configuration changes.
@@ -30,6 +30,15 @@ pub struct Tenant {
     pub credential_issued_at: u64,
 }
 
+message!(Tenant {
+    1 = id,
+    2 = name,
+    3 = state,
+    4 = config,
+    5 = revision,
+    6 = credential_issued_at,
+});
+
 impl Tenant {
     pub(super) fn status(&self, usage: Used) -> TenantStatus {
         TenantStatus {
@@ -44,27 +53,13 @@ impl Tenant {
     }
 
     pub(super) fn encode(&self) -> Bytes {
-        let mut row = Encoder::new(256);
-        row.text(&self.name);
-        row.tenant_state(self.state);
-        row.number(self.revision);
-        row.number(self.credential_issued_at);
-        row.tenant_config(&self.config);
-        row.finish()
+        fields::encode(FORMAT, self)
     }
 
+    /// Its id is in the row's key.
     pub(super) fn decode(id: TenantId, row: &Bytes) -> Result<Self, DecodeError> {
-        let mut row = Decoder::new(row)?;
-        let tenant = Tenant {
-            id,
-            name: row.text("name")?,
-            state: row.tenant_state()?,
-            revision: row.number("revision")?,
-            credential_issued_at: row.number("credentialIssuedAt")?,
-            config: row.tenant_config()?,
-        };
-        row.finish()?;
-        Ok(tenant)
+        let tenant = fields::decode(FORMAT, "a tenant", row)?;
+        Ok(Tenant { id, ..tenant })
     }
 }
 

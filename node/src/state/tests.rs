@@ -5,9 +5,11 @@ mod crash;
 mod full;
 mod golden;
 mod level;
+mod lists;
 mod model;
 mod put;
 mod quota;
+mod savepoints;
 mod scan;
 mod snapshot;
 mod tenants;
@@ -57,7 +59,7 @@ impl Shard {
     fn run(&mut self, command: Command) -> Response {
         self.index += 1;
         let input = entry(self.index, self.now_ms, command);
-        self.machine.apply(vec![input]).unwrap().remove(0)
+        alone(self.machine.apply(vec![input]).unwrap().remove(0))
     }
 
     fn put(&mut self, key: &str, value: &str) -> Response {
@@ -171,7 +173,7 @@ fn dump(directory: &Path) -> Vec<(Keyspace, Vec<u8>, Vec<u8>)> {
 
 fn entry(index: u64, stamp_ms: u64, command: Command) -> Input {
     Input {
-        id: Applied { term: 1, leader: 7, index },
+        id: Applied { term: 1, index },
         body: Body::Proposal(Proposal { stamp_ms, command }),
     }
 }
@@ -199,24 +201,47 @@ fn put(key: &str, value: &str) -> Command {
 }
 
 fn put_with(key: &str, value: &str, ttl: Ttl, condition: Condition) -> Command {
-    Command::Put {
-        tenant: ACME,
-        key: key.to_owned(),
-        value: Bytes::copy_from_slice(value.as_bytes()),
-        kind: Kind::String,
-        content_type: None,
-        metadata: Vec::new(),
-        ttl,
-        condition,
-        mode: PutMode::Upsert,
-    }
+    Command::one(
+        ACME,
+        Operation::Put(Put {
+            key: key.to_owned(),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            kind: Kind::String,
+            content_type: None,
+            metadata: Vec::new(),
+            ttl,
+            condition,
+        }),
+    )
 }
 
 fn delete(key: &str) -> Command {
-    Command::Delete {
-        tenant: ACME,
-        key: key.to_owned(),
-        condition: Condition::None,
+    Command::one(
+        ACME,
+        Operation::Delete(Delete {
+            key: key.to_owned(),
+            condition: Condition::None,
+        }),
+    )
+}
+
+fn written(written: Written) -> Response {
+    Response::Written {
+        answers: vec![Ok(Done::Put(written))],
+    }
+}
+
+fn deleted(revision: Option<u64>) -> Response {
+    Response::Written {
+        answers: vec![Ok(Done::Deleted(Deletion { revision }))],
+    }
+}
+
+/// The refusal of a write of one operation reads as that of the whole.
+fn alone(response: Response) -> Response {
+    match response.only() {
+        Ok(done) => Response::Written { answers: vec![Ok(done)] },
+        Err(other) => other,
     }
 }
 

@@ -11,7 +11,7 @@ use kvfleet_api::usage::Used;
 
 use super::{
     DecodeError, TenantId,
-    codec::{Decoder, Encoder},
+    codec::{FORMAT, fields},
 };
 
 const CHUNK: usize = 64;
@@ -41,21 +41,12 @@ impl Usage {
     }
 
     pub(super) fn encode(self) -> Bytes {
-        let mut row = Encoder::new(16);
-        row.number(self.bytes);
-        row.number(self.rows);
-        row.finish()
+        fields::encode(FORMAT, &(self.bytes, self.rows))
     }
 
     pub(super) fn decode(row: &Bytes) -> Result<Self, DecodeError> {
-        let mut row = Decoder::new(row)?;
-        let usage = Usage {
-            bytes: row.number("bytes")?,
-            rows: row.number("rows")?,
-            expired: 0,
-        };
-        row.finish()?;
-        Ok(usage)
+        let (bytes, rows) = fields::decode(FORMAT, "a usage", row)?;
+        Ok(Usage { bytes, rows, expired: 0 })
     }
 }
 

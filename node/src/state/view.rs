@@ -181,6 +181,16 @@ impl View {
         }
     }
 
+    /// One record, expired or not: what a write of this key replaces. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) fn stored(&self, tenant: TenantId, key: &str) -> Result<Option<Record>, StoreError> {
+        let row = self.reader.get(Keyspace::Records, &keys::record(tenant, key))?;
+        row.map(|row| Record::decode(&row).map_err(|error| damaged(Keyspace::Records, error)))
+            .transpose()
+    }
+
     fn shown(&self, row: &Bytes, now_ms: u64) -> Result<Option<Record>, StoreError> {
         let record = Record::decode(row).map_err(|error| damaged(Keyspace::Records, error))?;
         Ok(Some(record).filter(|record| !record.is_expired(self.moment(now_ms))))
@@ -189,15 +199,13 @@ impl View {
     /// What the tenant uses; records past their expiry are not counted as keys, their bytes are until they are swept.
     ///
     /// # Errors
-    /// As [`View::usage`].
+    /// Those of the store.
     pub fn used(&self, tenant: TenantId, now_ms: u64) -> Result<Used, StoreError> {
-        Ok(self.usage(tenant, now_ms)?.used)
-    }
-
-    /// The same as far as it has been counted, from memory: records that have expired in the last moments, or together with very many
-    /// others, may be among the keys.
-    pub fn counted(&self, tenant: TenantId) -> Used {
-        self.tables.usage.get(tenant).used()
+        let standing = self.standing_at(tenant, now_ms)?;
+        Ok(Used {
+            storage: standing.bytes,
+            keys: standing.keys,
+        })
     }
 
     /// Before this moment, Unix milliseconds, no sweep is due. One that has passed means that one may be due, and [`View::sweep_due`] looks.

@@ -26,7 +26,8 @@ fn rows(data_dir: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
     let reader = FjallStores::open(&data_dir.join("sm")).expect("a store").reader();
     let all = Keyspace::ALL.into_iter().flat_map(|keyspace| {
         let rows = reader.range(keyspace, KeyRange::ALL, Direction::Ascending);
-        rows.map(|row| row.expect("a row")).map(|(key, value)| (key.to_vec(), value.to_vec()))
+        rows.map(|row| row.expect("a row"))
+            .map(|(key, value)| (key.to_vec(), value.to_vec()))
     });
     all.collect()
 }
@@ -37,9 +38,17 @@ fn a_program_that_knows_less_than_the_group_uses_refuses_its_data() {
     cluster.write_until_acknowledged(&[0], "before");
     wait_level(&cluster, 2);
     let report = cluster.admin(0, "GET", "/admin/members").json();
-    assert_eq!(report["supportedLevels"], serde_json::json!({"lowest": 1, "highest": 2}), "{report}");
+    assert_eq!(
+        report["supportedLevels"],
+        serde_json::json!({"lowest": 1, "highest": 2}),
+        "{report}"
+    );
     let stats = cluster.admin(0, "GET", "/admin/stats").json();
-    assert_eq!((&stats["level"], &stats["supportedLevels"]["highest"]), (&2.into(), &2.into()), "{stats}");
+    assert_eq!(
+        (&stats["level"], &stats["supportedLevels"]["highest"]),
+        (&2.into(), &2.into()),
+        "{stats}"
+    );
 
     cluster.end(2);
     let before = rows(&cluster.data_dir(2));
@@ -73,7 +82,11 @@ fn a_group_that_holds_its_level_runs_with_the_older_program() {
     cluster.wait_ready(2);
     cluster.write_until_acknowledged(&[2], "put-back");
     let report = cluster.admin(2, "GET", "/admin/members").json();
-    assert_eq!((&report["level"], &report["supportedLevels"]["highest"]), (&1.into(), &1.into()), "{report}");
+    assert_eq!(
+        (&report["level"], &report["supportedLevels"]["highest"]),
+        (&1.into(), &1.into()),
+        "{report}"
+    );
 }
 
 #[test]
@@ -82,6 +95,10 @@ fn a_level_that_the_program_does_not_know_cannot_be_pretended() {
     for level in ["0", "9"] {
         let mut member = Member::kvnode(logs.path(), "dev", &["--dev", "--max-level", level]);
         assert_eq!(member.wait().code(), Some(2));
-        assert!(member.errors().contains("must be a feature level between 1 and 2"), "{}", member.errors());
+        assert!(
+            member.errors().contains("must be a feature level between 1 and 2"),
+            "{}",
+            member.errors()
+        );
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     raft::types::{Data, Entry, Payload, log_id},
-    state::{Command, Condition, Kind, Machine, Proposal, PutMode, Response, TenantId, Ttl},
+    state::{Command, Condition, Done, Kind, Machine, Operation, Proposal, Put, TenantId, Ttl},
     storage::{Calls, Direction, FjallStore, KeyRange, Keyspace, Reader, Rows, Store, StoreError, Write},
 };
 
@@ -106,17 +106,18 @@ fn tenant() -> Command {
 }
 
 fn put(key: &str, bytes: usize) -> Command {
-    Command::Put {
-        tenant: TenantId(1),
-        key: key.to_owned(),
-        value: Bytes::from(vec![b'v'; bytes]),
-        kind: Kind::Bytes,
-        content_type: None,
-        metadata: Vec::new(),
-        ttl: Ttl::Never,
-        condition: Condition::None,
-        mode: PutMode::Upsert,
-    }
+    Command::one(
+        TenantId(1),
+        Operation::Put(Put {
+            key: key.to_owned(),
+            value: Bytes::from(vec![b'v'; bytes]),
+            kind: Kind::Bytes,
+            content_type: None,
+            metadata: Vec::new(),
+            ttl: Ttl::Never,
+            condition: Condition::None,
+        }),
+    )
 }
 
 /// Applies so many entries over a slow store; answers how long that took, and the longest stall that was seen meanwhile.
@@ -202,9 +203,9 @@ fn a_batch_that_is_cut_and_finds_no_space_half_way_answers_everything() {
         );
         let revisions: Vec<_> = answers
             .iter()
-            .map(|answer| match answer {
-                Response::Put { revision, .. } => *revision,
-                other => panic!("{other:?}"),
+            .map(|answer| match answer.done() {
+                Some(Done::Put(written)) => written.revision,
+                _ => panic!("{answer:?}"),
             })
             .collect();
         assert_eq!(revisions, (2..12).collect::<Vec<_>>());

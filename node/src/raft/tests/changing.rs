@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::fleet::{Fleet, is_unknown, put, soon};
 use crate::{
     raft::{Change, Group, MembershipError, MembershipRefusal as Refusal},
-    state::Response,
+    state::Done,
 };
 
 /// Writers on some members, until they are told to stop; what was acknowledged is theirs to tell.
@@ -31,7 +31,7 @@ impl Load {
                 while !*stopped.borrow() {
                     let (key, value) = (format!("w{at}-{number}"), format!("v{number}"));
                     match group.propose(put(&key, &value), soon()).await {
-                        Ok(Response::Put { .. }) => {
+                        Ok(answer) if matches!(answer.done(), Some(Done::Put(_))) => {
                             written.insert(key, value);
                         }
                         Ok(other) => panic!("through member {at}: {other:?}"),

@@ -19,7 +19,7 @@ use crate::{
         encoding::{decode_vote_answer, encode_vote_call},
         types::{log_id, vote},
     },
-    state::Response,
+    state::{Done, Response},
 };
 
 fn shortly() -> Instant {
@@ -100,8 +100,9 @@ async fn nothing_acknowledged_longer_ago_than_the_stated_age_is_missing() {
         let (group, acknowledged, stopped) = (fleet.group(others[0]).clone(), Arc::clone(&acknowledged), stopped.clone());
         tokio::spawn(async move {
             while !*stopped.borrow() {
-                if let Ok(Response::Put { revision, .. }) = group.propose(put("k", "v"), soon()).await {
-                    acknowledged.lock().unwrap().push((Instant::now(), revision));
+                let answer = group.propose(put("k", "v"), soon()).await;
+                if let Ok(Some(Done::Put(written))) = answer.as_ref().map(Response::done) {
+                    acknowledged.lock().unwrap().push((Instant::now(), written.revision));
                 }
             }
         })

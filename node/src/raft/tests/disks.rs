@@ -14,15 +14,17 @@ use super::{
 };
 use crate::{
     raft::{Group, ProposeError},
-    state::{Command, Condition, Response, TenantId},
+    state::{Command, Condition, Delete, Deletion, Done, Operation, Response, TenantId},
 };
 
 fn delete(key: &str) -> Command {
-    Command::Delete {
-        tenant: TenantId(1),
-        key: key.to_owned(),
-        condition: Condition::None,
-    }
+    Command::one(
+        TenantId(1),
+        Operation::Delete(Delete {
+            key: key.to_owned(),
+            condition: Condition::None,
+        }),
+    )
 }
 
 fn tenant(name: &str, generation: u64) -> Command {
@@ -103,7 +105,13 @@ async fn when_no_quorum_has_room_growth_is_refused_everywhere_and_the_rest_goes_
     assert!(fleet.group(leader).propose(settings, soon()).await.is_ok());
     assert_eq!(fleet.get(others[1], "k").await.as_deref(), Some("v"), "reads go on");
     let deleted = fleet.group(others[0]).propose(delete("k"), soon()).await;
-    assert!(matches!(deleted, Ok(Response::Deleted { revision: Some(_) })), "{deleted:?}");
+    assert!(
+        matches!(
+            deleted.as_ref().map(Response::done),
+            Ok(Some(Done::Deleted(Deletion { revision: Some(_) })))
+        ),
+        "{deleted:?}"
+    );
     assert_eq!(fleet.leader().await, leader, "nobody could do better");
 
     fleet.set_room(others[0], 1 << 30);

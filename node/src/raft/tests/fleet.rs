@@ -16,7 +16,7 @@ use crate::{
     log::{Directory, Options, Wal},
     peer::{Transport, TransportSettings},
     raft::{Group, GroupSettings, ProposeError, ReadPoint, StartError},
-    state::{Command, Condition, Kind, Machine, PutMode, Response, Supported, TenantId, Ttl, View},
+    state::{Command, Condition, Done, Kind, Machine, Operation, Put, Response, Supported, TenantId, Ttl, View},
     storage::{FjallStore, FjallStores},
     tls::{Identity, Role, TlsDirectory, issue::Authority},
 };
@@ -329,9 +329,10 @@ impl Fleet {
     }
 
     pub(super) async fn put(&self, at: usize, key: &str, value: &str) -> u64 {
-        match self.group(at).propose(put(key, value), soon()).await {
-            Ok(Response::Put { revision, .. }) => revision,
-            other => panic!("put of {key} through member {at}: {other:?}"),
+        let answer = self.group(at).propose(put(key, value), soon()).await;
+        match answer.as_ref().map(Response::done) {
+            Ok(Some(Done::Put(written))) => written.revision,
+            _ => panic!("put of {key} through member {at}: {answer:?}"),
         }
     }
 
@@ -398,19 +399,25 @@ pub(super) fn put(key: &str, value: &str) -> Command {
     put_for(key, value, Ttl::Default)
 }
 
+/// Whether a put was done.
+pub(super) fn is_put(answer: &Result<Response, ProposeError>) -> bool {
+    matches!(answer.as_ref().map(Response::done), Ok(Some(Done::Put(_))))
+}
+
 pub(super) fn put_for(key: &str, value: &str, ttl: Ttl) -> Command {
-    Command::Put {
+    Command::one(
         // The first tenant of a fresh group.
-        tenant: TenantId(1),
-        key: key.to_owned(),
-        value: Bytes::copy_from_slice(value.as_bytes()),
-        kind: Kind::String,
-        content_type: None,
-        metadata: Vec::new(),
-        ttl,
-        condition: Condition::None,
-        mode: PutMode::Upsert,
-    }
+        TenantId(1),
+        Operation::Put(Put {
+            key: key.to_owned(),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            kind: Kind::String,
+            content_type: None,
+            metadata: Vec::new(),
+            ttl,
+            condition: Condition::None,
+        }),
+    )
 }
 
 fn tenant(view: &View) -> TenantId {

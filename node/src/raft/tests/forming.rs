@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use kvfleet_api::admin::{MemberState, Role};
 
-use super::fleet::{CLUSTER, Fleet, LIMIT, put_for, settings_of, soon};
+use super::fleet::{CLUSTER, Fleet, LIMIT, is_put, put_for, settings_of, soon};
 use crate::{
     log::{Options, Wal},
     peer::{Transport, TransportSettings},
     raft::{Group, InitializeError, ProposeError, StartError},
-    state::{Machine, Supported, Ttl},
+    state::{Command, Done, Machine, Response, Supported, Ttl, Written},
     storage::FjallStores,
 };
 
@@ -124,7 +124,7 @@ async fn one_member_alone_serves_and_sweeps() {
     };
     group
         .propose(
-            crate::state::Command::PutTenant {
+            Command::PutTenant {
                 name: "t".to_owned(),
                 config,
             },
@@ -132,9 +132,9 @@ async fn one_member_alone_serves_and_sweeps() {
         )
         .await
         .unwrap();
-    let revision = match group.propose(put_for("brief", "v", Ttl::For(1_000)), soon()).await {
-        Ok(crate::state::Response::Put { revision, .. }) => revision,
-        other => panic!("{other:?}"),
+    let answer = group.propose(put_for("brief", "v", Ttl::For(1_000)), soon()).await;
+    let Ok(Some(Done::Put(Written { revision, .. }))) = answer.as_ref().map(Response::done) else {
+        panic!("{answer:?}")
     };
     let mut applied = views.subscribe();
     let swept = async {
@@ -188,7 +188,7 @@ async fn writes_that_come_together_are_flushed_together() {
                     let answer = group
                         .propose(put_for(&format!("k{number}-{round}"), "v", Ttl::Default), soon())
                         .await;
-                    assert!(matches!(answer, Ok(crate::state::Response::Put { .. })), "{answer:?}");
+                    assert!(is_put(&answer), "{answer:?}");
                 }
             })
         })

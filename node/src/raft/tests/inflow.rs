@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     raft::{Cost, ProposeError},
-    state::{Command, Condition, Refusal, Response, TenantId},
+    state::{Command, Condition, Delete, Operation, Refusal, Response, TenantId},
 };
 
 const PART: u64 = 20 << 20;
@@ -32,11 +32,13 @@ async fn a_tenant_that_hands_over_too_much_is_refused_and_no_other() {
         let third = fleet.group(*at).propose_for(put("c", "v"), Cost(PART), soon()).await;
         assert_eq!(third, Err(ProposeError::Overloaded), "by member {at}");
     }
-    let of_another = Command::Delete {
-        tenant: TenantId(2),
-        key: "a".to_owned(),
-        condition: Condition::None,
-    };
+    let of_another = Command::one(
+        TenantId(2),
+        Operation::Delete(Delete {
+            key: "a".to_owned(),
+            condition: Condition::None,
+        }),
+    );
     let other = hand_over(followers[0], of_another);
     fleet.until(leader, "holding another tenant's", waits(3 * PART)).await;
 
@@ -45,7 +47,7 @@ async fn a_tenant_that_hands_over_too_much_is_refused_and_no_other() {
     }
     for waiting in [first, second] {
         let answer = waiting.await.unwrap();
-        assert!(matches!(answer, Ok(Response::Put { .. })), "{answer:?}");
+        assert!(matches!(answer, Ok(Response::Written { .. })), "{answer:?}");
     }
     // It came to the state machine, which knows no such tenant.
     assert_eq!(other.await.unwrap(), Ok(Response::Refused(Refusal::TenantUnknown)));
@@ -53,5 +55,5 @@ async fn a_tenant_that_hands_over_too_much_is_refused_and_no_other() {
         .until(leader, "holding nothing", |group| group.inner.inflow.waiting() == 0)
         .await;
     let again = fleet.group(followers[0]).propose_for(put("c", "v"), Cost(PART), soon()).await;
-    assert!(matches!(again, Ok(Response::Put { .. })), "{again:?}");
+    assert!(matches!(again, Ok(Response::Written { .. })), "{again:?}");
 }

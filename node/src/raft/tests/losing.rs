@@ -11,8 +11,8 @@ use std::{
 
 use tokio::{sync::Mutex, time::Instant};
 
-use super::fleet::{Fleet, get, is_unknown, put, soon};
-use crate::{raft::Group, state::Response};
+use super::fleet::{Fleet, get, is_put, is_unknown, put, soon};
+use crate::raft::Group;
 
 /// Writes through one member, one after the other, and keeps what was acknowledged, until told to stop.
 async fn write(
@@ -28,7 +28,8 @@ async fn write(
             break;
         }
         let (key, value) = (format!("w{name}-{number}"), format!("{number}"));
-        if let Ok(Response::Put { .. }) = group.propose(put(&key, &value), soon()).await {
+        let answer = group.propose(put(&key, &value), soon()).await;
+        if is_put(&answer) {
             longest = longest.max(last.elapsed());
             last = Instant::now();
             acknowledged.lock().await.insert(key, value);

@@ -1,7 +1,7 @@
 //! Reads see what was acknowledged before them.
 
-use super::fleet::{Fleet, get, put_for, soon};
-use crate::state::{Response, Ttl};
+use super::fleet::{Fleet, get, is_put, put_for, soon};
+use crate::state::{Done, Response, Ttl, Written};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_linearizable_read_on_a_follower_is_never_stale() {
@@ -36,7 +36,7 @@ async fn readers_share_calls_and_each_sees_its_own_writes() {
                     let key = format!("k{number}");
                     let value = format!("{round}");
                     let answer = group.propose(put_for(&key, &value, Ttl::Default), soon()).await;
-                    assert!(matches!(answer, Ok(Response::Put { .. })), "{answer:?}");
+                    assert!(is_put(&answer), "{answer:?}");
                     assert_eq!(get(group.read_barrier(soon()).await.unwrap(), &key).await, Some(value));
                 }
             })
@@ -52,10 +52,10 @@ async fn readers_share_calls_and_each_sees_its_own_writes() {
 async fn an_expired_record_does_not_come_back() {
     let fleet = Fleet::formed(3).await;
     let answer = fleet.group(0).propose(put_for("brief", "v", Ttl::For(1_000)), soon()).await;
-    let Ok(Response::Put {
+    let Ok(Some(Done::Put(Written {
         expires_at_ms: Some(expires),
         ..
-    }) = answer
+    }))) = answer.as_ref().map(Response::done)
     else {
         panic!("{answer:?}")
     };

@@ -12,13 +12,12 @@ use std::{
 use kvfleet_api::admin::MemberStanding;
 
 use super::{
-    fleet::{Fleet, put, soon},
+    fleet::{Fleet, is_put, put, soon},
     gate::Mood,
 };
 use crate::{
     log::Size,
     raft::{Change, Group, MembershipError, MembershipRefusal as Refusal, retention::Pace},
-    state::Response,
 };
 
 const KIB: u64 = 1 << 10;
@@ -89,7 +88,7 @@ async fn a_follower_that_was_away_for_a_while_needs_no_snapshot_whoever_leads_th
         tokio::spawn(async move {
             for n in 0..WRITES / 50 {
                 let answer = group.propose(put(&format!("{writer}/{n}"), "v"), soon()).await;
-                assert!(matches!(answer, Ok(Response::Put { .. })), "{answer:?}");
+                assert!(is_put(&answer), "{answer:?}");
             }
         })
     });
@@ -172,7 +171,7 @@ async fn a_follower_that_is_slow_but_there_does_not_hold_the_log_of_the_leader()
                 while !stop.load(Ordering::Relaxed) {
                     let n = written.fetch_add(VALUE, Ordering::Relaxed);
                     let answer = group.propose(put(&format!("k{writer}"), &value(VALUE, n)), soon()).await;
-                    assert!(matches!(answer, Ok(Response::Put { .. })), "{answer:?}");
+                    assert!(is_put(&answer), "{answer:?}");
                 }
             })
         })

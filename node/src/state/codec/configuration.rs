@@ -1,196 +1,58 @@
-//! The parts that commands, answers and rows share: a tenant's configuration, the settings, small enumerations.
+//! The numbers of what `api` defines: the configuration of tenants and of the shard, and what is answered of them.
 
 use kvfleet_api::{
-    admin::Settings,
-    tenant::{Access, TenantConfig, TenantLimits, TenantState},
+    admin::{Settings, SettingsStatus},
+    tenant::{Access, TenantConfig, TenantLimits, TenantState, TenantStatus},
+    usage::Used,
 };
 
-use super::{DecodeError, Decoder, Encoder};
-use crate::state::{Kind, TenantId};
+use super::numbered::{message, numbers};
 
-impl Encoder {
-    pub(crate) fn tenant_id(&mut self, tenant: TenantId) {
-        self.number(tenant.0.into());
-    }
+message!(TenantConfig {
+    1 = uid,
+    2 = owner,
+    3 = generation,
+    4 = cluster_generation,
+    5 = credential_generation,
+    6 = limits,
+});
 
-    pub(crate) fn kind(&mut self, kind: Kind) {
-        self.byte(match kind {
-            Kind::String => 1,
-            Kind::Json => 2,
-            Kind::Bytes => 3,
-        });
-    }
+message!(TenantLimits {
+    1 = quota_storage,
+    2 = quota_keys,
+    3 = max_key_length,
+    4 = max_value_size,
+    5 = max_metadata_size,
+    6 = ttl_default_ms,
+    7 = ttl_max_ms,
+    8 = access,
+});
 
-    /// `Content-Type`: none is an empty text with a flag before it.
-    pub(crate) fn content_type(&mut self, content_type: Option<&str>) {
-        self.flag(content_type.is_some());
-        if let Some(text) = content_type {
-            self.text(text);
-        }
-    }
+numbers!("access", Access { 1 = ReadWrite, 2 = ReadOnly, 3 = Suspended });
 
-    pub(crate) fn metadata(&mut self, metadata: &[(String, String)]) {
-        self.number(metadata.len() as u64);
-        for (name, value) in metadata {
-            self.text(name);
-            self.text(value);
-        }
-    }
+numbers!("state of a tenant", TenantState { 1 = Active, 2 = Released });
 
-    pub(crate) fn tenant_state(&mut self, state: TenantState) {
-        self.byte(match state {
-            TenantState::Active => 1,
-            TenantState::Released => 2,
-        });
-    }
+message!(TenantStatus {
+    1 = name,
+    2 = id,
+    3 = state,
+    4 = revision,
+    5 = config,
+    6 = credential_issued_at,
+    7 = usage,
+});
 
-    pub(crate) fn tenant_config(&mut self, config: &TenantConfig) {
-        // No `..`: a new field that is forgotten here does not compile.
-        let TenantConfig {
-            uid,
-            owner,
-            generation,
-            cluster_generation,
-            credential_generation,
-            limits,
-        } = config;
-        let TenantLimits {
-            quota_storage,
-            quota_keys,
-            max_key_length,
-            max_value_size,
-            max_metadata_size,
-            ttl_default_ms,
-            ttl_max_ms,
-            access,
-        } = limits;
-        self.text(uid);
-        self.text(owner);
-        self.number(*generation);
-        self.number(*cluster_generation);
-        self.number(*credential_generation);
-        self.number(*quota_storage);
-        self.number(*quota_keys);
-        self.number((*max_key_length).into());
-        self.number(*max_value_size);
-        self.number(*max_metadata_size);
-        self.optional(*ttl_default_ms);
-        self.optional(*ttl_max_ms);
-        self.byte(match access {
-            Access::ReadWrite => 1,
-            Access::ReadOnly => 2,
-            Access::Suspended => 3,
-        });
-    }
+message!(Used { 1 = storage, 2 = keys });
 
-    pub(crate) fn settings(&mut self, settings: &Settings) {
-        let Settings {
-            generation,
-            log_level,
-            sweep_interval_ms,
-            scan_items,
-            scan_bytes,
-            request_timeout_ms,
-            max_request_timeout_ms,
-            hold_level,
-        } = settings;
-        self.number(*generation);
-        self.text(log_level);
-        self.number(*sweep_interval_ms);
-        self.number((*scan_items).into());
-        self.number(*scan_bytes);
-        self.number(*request_timeout_ms);
-        self.number(*max_request_timeout_ms);
-        self.flag(*hold_level);
-    }
-}
+message!(Settings {
+    1 = generation,
+    2 = log_level,
+    3 = sweep_interval_ms,
+    4 = scan_items,
+    5 = scan_bytes,
+    6 = request_timeout_ms,
+    7 = max_request_timeout_ms,
+    8 = hold_level,
+});
 
-impl Decoder {
-    pub(crate) fn tenant_id(&mut self) -> Result<TenantId, DecodeError> {
-        Ok(TenantId(self.small("tenant")?))
-    }
-
-    pub(crate) fn kind(&mut self) -> Result<Kind, DecodeError> {
-        match self.byte("kind")? {
-            1 => Ok(Kind::String),
-            2 => Ok(Kind::Json),
-            3 => Ok(Kind::Bytes),
-            value => Err(DecodeError::Unknown {
-                field: "kind",
-                value: value.into(),
-            }),
-        }
-    }
-
-    pub(crate) fn content_type(&mut self) -> Result<Option<String>, DecodeError> {
-        if self.flag("contentType")? {
-            self.text("contentType").map(Some)
-        } else {
-            Ok(None)
-        }
-    }
-
-    pub(crate) fn metadata(&mut self) -> Result<Vec<(String, String)>, DecodeError> {
-        let count = self.number("metadata")?;
-        // Not allocated ahead: the count is not to be trusted before its members are there.
-        let mut metadata = Vec::new();
-        for _ in 0..count {
-            metadata.push((self.text("metadata name")?, self.text("metadata value")?));
-        }
-        Ok(metadata)
-    }
-
-    pub(crate) fn tenant_state(&mut self) -> Result<TenantState, DecodeError> {
-        match self.byte("state")? {
-            1 => Ok(TenantState::Active),
-            2 => Ok(TenantState::Released),
-            value => Err(DecodeError::Unknown {
-                field: "state",
-                value: value.into(),
-            }),
-        }
-    }
-
-    pub(crate) fn tenant_config(&mut self) -> Result<TenantConfig, DecodeError> {
-        Ok(TenantConfig {
-            uid: self.text("uid")?,
-            owner: self.text("owner")?,
-            generation: self.number("generation")?,
-            cluster_generation: self.number("clusterGeneration")?,
-            credential_generation: self.number("credentialGeneration")?,
-            limits: TenantLimits {
-                quota_storage: self.number("quotaStorage")?,
-                quota_keys: self.number("quotaKeys")?,
-                max_key_length: self.small("maxKeyLength")?,
-                max_value_size: self.number("maxValueSize")?,
-                max_metadata_size: self.number("maxMetadataSize")?,
-                ttl_default_ms: self.optional("ttlDefaultMs")?,
-                ttl_max_ms: self.optional("ttlMaxMs")?,
-                access: match self.byte("access")? {
-                    1 => Access::ReadWrite,
-                    2 => Access::ReadOnly,
-                    3 => Access::Suspended,
-                    value => {
-                        return Err(DecodeError::Unknown {
-                            field: "access",
-                            value: value.into(),
-                        });
-                    }
-                },
-            },
-        })
-    }
-
-    pub(crate) fn settings(&mut self) -> Result<Settings, DecodeError> {
-        Ok(Settings {
-            generation: self.number("generation")?,
-            log_level: self.text("logLevel")?,
-            sweep_interval_ms: self.number("sweepIntervalMs")?,
-            scan_items: self.small("scanItems")?,
-            scan_bytes: self.number("scanBytes")?,
-            request_timeout_ms: self.number("requestTimeoutMs")?,
-            max_request_timeout_ms: self.number("maxRequestTimeoutMs")?,
-            hold_level: self.flag("holdLevel")?,
-        })
-    }
-}
+message!(SettingsStatus { 1 = revision, 2 = settings });

@@ -22,18 +22,18 @@ pub(crate) fn encode(format: u8, message: &impl Message) -> Bytes {
 /// # Errors
 /// When there is no byte, when its format is not `format`, or when what follows is no message.
 pub(crate) fn decode<M: Message + Default>(format: u8, what: &'static str, bytes: &Bytes) -> Result<M, DecodeError> {
-    let mut bytes = bytes.clone();
+    M::decode(behind_format(format, what, bytes)?).map_err(|reason| DecodeError::NoMessage { what, reason })
+}
+
+/// What stands behind the format byte, if it is this one.
+pub(super) fn behind_format(format: u8, what: &'static str, bytes: &Bytes) -> Result<Bytes, DecodeError> {
     match bytes.first().copied() {
-        None => return Err(DecodeError::Truncated { field: what }),
-        Some(found) if found == format => {}
-        Some(found) => {
-            return Err(DecodeError::OtherFormat {
-                what,
-                found,
-                known: format,
-            });
-        }
+        None => Err(DecodeError::Truncated { field: what }),
+        Some(found) if found == format => Ok(bytes.slice(1..)),
+        Some(found) => Err(DecodeError::OtherFormat {
+            what,
+            found,
+            known: format,
+        }),
     }
-    bytes::Buf::advance(&mut bytes, 1);
-    M::decode(bytes).map_err(|reason| DecodeError::NoMessage { what, reason })
 }

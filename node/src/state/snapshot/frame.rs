@@ -60,7 +60,6 @@ fn seal(kind: u8, body: &[u8]) -> Bytes {
 
 fn put_applied(body: &mut BytesMut, applied: Applied) {
     body.put_u64(applied.term);
-    body.put_u64(applied.leader);
     body.put_u64(applied.index);
 }
 
@@ -212,7 +211,6 @@ fn read_begin(mut body: Bytes) -> Result<Frame, Unread> {
 fn read_applied(body: &mut Bytes) -> Result<Applied, Unread> {
     Ok(Applied {
         term: body.try_get_u64()?,
-        leader: body.try_get_u64()?,
         index: body.try_get_u64()?,
     })
 }
@@ -267,7 +265,7 @@ mod tests {
     };
 
     fn applied(index: u64) -> Applied {
-        Applied { term: 5, leader: 0, index }
+        Applied { term: 5, index }
     }
 
     fn sealed(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -295,9 +293,9 @@ mod tests {
         body.extend(2_u32.to_be_bytes());
         body.extend([7; 16]);
         body.extend(3_u32.to_be_bytes());
-        body.extend([5_u64, 0, 9].iter().flat_map(|number| number.to_be_bytes()));
+        body.extend([5_u64, 9].iter().flat_map(|number| number.to_be_bytes()));
         body.push(1);
-        body.extend([5_u64, 0, 4].iter().flat_map(|number| number.to_be_bytes()));
+        body.extend([5_u64, 4].iter().flat_map(|number| number.to_be_bytes()));
         body.extend(b"members");
         let golden = sealed(1, &body);
         assert_eq!(begin(ORIGIN, &heading).1, golden);

@@ -251,12 +251,8 @@ fn many_expiries_of_one_moment_are_counted_in_steps() {
     shard.machine.apply(puts.collect()).unwrap();
     shard.index = 301;
     shard.pass(5_000);
-    let counted = |shard: &Shard| 300 - shard.view().counted(ACME).keys;
-    assert_eq!(
-        shard.run(delete("k299")),
-        Response::Deleted { revision: None },
-        "absent, counted or not"
-    );
+    let counted = |shard: &Shard| 300 - shard.view().standing(ACME).keys;
+    assert_eq!(shard.run(delete("k299")), deleted(None), "absent, counted or not");
     assert_eq!(counted(&shard), 64);
     assert_eq!(shard.used(), (5 * 300, 0), "readers see none of them");
     assert_eq!(shard.due(), Some(shard.now_ms));
@@ -274,7 +270,7 @@ fn many_expiries_of_one_moment_are_counted_in_steps() {
     for _ in 0..3 {
         shard.run(delete("k299"));
     }
-    assert_eq!(shard.view().counted(ACME).keys, 0);
+    assert_eq!(shard.view().standing(ACME).keys, 0);
     assert_eq!(
         shard.run(Command::Sweep { limit: Bound::STEP }),
         Response::Swept { removed: 298, more: false }
@@ -302,16 +298,19 @@ fn a_quota_says_that_expired_keys_may_be_left_uncounted() {
     shard.index = 201;
     shard.run(put_tenant("other", TenantLimits::default()));
     shard.pass(5_000);
-    let elsewhere = |key: &str| Command::Put {
-        tenant: TenantId(2),
-        key: key.to_owned(),
-        value: Bytes::new(),
-        kind: Kind::Bytes,
-        content_type: None,
-        metadata: Vec::new(),
-        ttl: Ttl::Never,
-        condition: Condition::None,
-        mode: PutMode::Upsert,
+    let elsewhere = |key: &str| {
+        Command::one(
+            TenantId(2),
+            Operation::Put(Put {
+                key: key.to_owned(),
+                value: Bytes::new(),
+                kind: Kind::Bytes,
+                content_type: None,
+                metadata: Vec::new(),
+                ttl: Ttl::Never,
+                condition: Condition::None,
+            }),
+        )
     };
     shard.run(put_tenant(
         "acme",
@@ -328,7 +327,10 @@ fn a_quota_says_that_expired_keys_may_be_left_uncounted() {
     let expired = shard.view().expired_of(ACME, shard.now_ms).unwrap();
     assert_eq!((expired.keys.len(), expired.whole), (200, true));
     shard.run(elsewhere("a"));
-    assert!(matches!(shard.put("new", "v"), Response::Put { created: true, .. }));
+    assert!(matches!(
+        shard.put("new", "v").done(),
+        Some(Done::Put(Written { created: true, .. }))
+    ));
 }
 
 /// The same log in batches of all kinds and with restarts in between, while more expires than is counted: the same answers and rows.
@@ -397,8 +399,8 @@ fn a_tenants_own_expired_records_are_found_behind_those_of_others() {
     for n in 0..20_000 {
         shard.index += 1;
         let mut put = put_with(&format!("k{n:05}"), "v", Ttl::Until(START + 1_000), Condition::None);
-        if let Command::Put { tenant, .. } = &mut put {
-            *tenant = TenantId(2);
+        if let Command::Write(write) = &mut put {
+            write.tenant = TenantId(2);
         }
         puts.push_back(entry(shard.index, START, put));
     }
@@ -415,8 +417,8 @@ fn a_tenants_own_expired_records_are_found_behind_those_of_others() {
     );
     let expired = shard.view().expired_of(ACME, shard.now_ms).unwrap();
     assert_eq!((expired.keys.as_slice(), expired.whole), (["old".to_owned()].as_slice(), true));
-    let usage = shard.view().usage(ACME, shard.now_ms).unwrap();
-    assert!(!usage.whole, "a look at the usage is bounded");
+    let standing = shard.view().standing_at(ACME, shard.now_ms).unwrap();
+    assert!(standing.counting, "a look at the usage is bounded");
     let revision = shard.view().revision();
     let swept = shard.run(Command::SweepTenant {
         tenant: ACME,
@@ -425,7 +427,10 @@ fn a_tenants_own_expired_records_are_found_behind_those_of_others() {
     });
     assert_eq!(swept, Response::Swept { removed: 1, more: false });
     assert_eq!(shard.view().revision(), revision + 1);
-    assert!(matches!(shard.put("new", &"v".repeat(90)), Response::Put { created: true, .. }));
+    assert!(matches!(
+        shard.put("new", &"v".repeat(90)).done(),
+        Some(Done::Put(Written { created: true, .. }))
+    ));
     shard.view().scrub().unwrap();
 }
 

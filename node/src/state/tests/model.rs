@@ -9,18 +9,18 @@ const TENANTS: [&str; 2] = ["acme", "other"];
 const QUOTA: u64 = 60;
 const KEYS: u64 = 6;
 
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     /// SplitMix64 (Steele, Lea and Flood, 2014).
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
@@ -38,7 +38,7 @@ impl Row {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Model {
     rows: BTreeMap<(u32, String), Row>,
     revision: u64,
@@ -63,76 +63,7 @@ impl Model {
         self.clock = self.clock.max(stamp);
         let now = self.clock;
         match command {
-            Command::Put {
-                tenant,
-                key,
-                value,
-                ttl,
-                condition,
-                ..
-            } => {
-                let id = (tenant.0, key.clone());
-                let stored = self.rows.get(&id).cloned();
-                let live = stored.clone().filter(|row| row.live(now));
-                if let Some(refusal) = Model::unmet(*condition, live.as_ref()) {
-                    return refused(refusal);
-                }
-                if live.is_none() && self.live(tenant.0, now).len() as u64 >= KEYS {
-                    return refused(Refusal::KeyCountExceeded {
-                        limit: KEYS,
-                        expired_waiting: false,
-                    });
-                }
-                let used = self.bytes(tenant.0);
-                let old = stored.as_ref().map_or(0, |row| (key.len() + row.value.len()) as u64);
-                let wanted = used - old + (key.len() + value.len()) as u64;
-                if wanted > QUOTA && wanted > used {
-                    let others = self
-                        .rows
-                        .iter()
-                        .any(|((owner, other), row)| *owner == tenant.0 && other != key && !row.live(now));
-                    return refused(Refusal::StorageQuotaExceeded {
-                        limit: QUOTA,
-                        used,
-                        wanted,
-                        expired_waiting: others,
-                    });
-                }
-                self.revision += 1;
-                let expires = match ttl {
-                    Ttl::For(length) => Some(now + length),
-                    _ => None,
-                };
-                let value = String::from_utf8(value.to_vec()).unwrap();
-                self.rows.insert(
-                    id,
-                    Row {
-                        value,
-                        revision: self.revision,
-                        expires,
-                    },
-                );
-                Response::Put {
-                    revision: self.revision,
-                    created: live.is_none(),
-                    expires_at_ms: expires,
-                }
-            }
-            Command::Delete { tenant, key, condition } => {
-                let id = (tenant.0, key.clone());
-                let live = self.rows.get(&id).cloned().filter(|row| row.live(now));
-                if let Some(refusal) = Model::unmet(*condition, live.as_ref()) {
-                    return refused(refusal);
-                }
-                if live.is_none() {
-                    return Response::Deleted { revision: None };
-                }
-                self.rows.remove(&id);
-                self.revision += 1;
-                Response::Deleted {
-                    revision: Some(self.revision),
-                }
-            }
+            Command::Write(write) => self.write(now, write),
             Command::Sweep { limit } => {
                 let mut due: Vec<_> = self
                     .rows
@@ -156,6 +87,105 @@ impl Model {
         }
     }
 
+    fn write(&mut self, now: u64, write: &Write) -> Response {
+        for (check, number) in write.checks.iter().zip(0..) {
+            let live = self.rows.get(&(write.tenant.0, check.key.clone())).filter(|row| row.live(now));
+            if let Some(refusal) = Model::unmet(check.condition, live) {
+                let part = Part::Check(number);
+                return Response::NotWritten { part, refusal };
+            }
+        }
+        let before = self.clone();
+        let mut answers = Vec::new();
+        for (operation, number) in write.operations.iter().zip(0..) {
+            let answer = if let Operation::Put(put) = operation {
+                self.put(now, write.tenant.0, put).map(Done::Put)
+            } else if let Operation::Delete(delete) = operation {
+                self.delete(now, write.tenant.0, delete).map(Done::Deleted)
+            } else {
+                panic!("{operation:?} is not part of the model")
+            };
+            match answer {
+                Err(refusal) if write.all_or_nothing => {
+                    *self = before;
+                    let part = Part::Operation(number);
+                    return Response::NotWritten { part, refusal };
+                }
+                answer => answers.push(answer),
+            }
+        }
+        Response::Written { answers }
+    }
+
+    fn put(&mut self, now: u64, tenant: u32, put: &Put) -> Result<Written, Refusal> {
+        let Put {
+            key,
+            value,
+            ttl,
+            condition,
+            ..
+        } = put;
+        let id = (tenant, key.clone());
+        let stored = self.rows.get(&id).cloned();
+        let live = stored.clone().filter(|row| row.live(now));
+        if let Some(refusal) = Model::unmet(*condition, live.as_ref()) {
+            return Err(refusal);
+        }
+        if live.is_none() && self.live(tenant, now).len() as u64 >= KEYS {
+            return Err(Refusal::KeyCountExceeded {
+                limit: KEYS,
+                expired_waiting: false,
+            });
+        }
+        let used = self.bytes(tenant);
+        let old = stored.as_ref().map_or(0, |row| (key.len() + row.value.len()) as u64);
+        let wanted = used - old + (key.len() + value.len()) as u64;
+        if wanted > QUOTA && wanted > used {
+            let others = self
+                .rows
+                .iter()
+                .any(|((owner, other), row)| *owner == tenant && other != key && !row.live(now));
+            return Err(Refusal::StorageQuotaExceeded {
+                limit: QUOTA,
+                used,
+                wanted,
+                expired_waiting: others,
+            });
+        }
+        self.revision += 1;
+        let expires = match ttl {
+            Ttl::For(length) => Some(now + length),
+            _ => None,
+        };
+        let row = Row {
+            value: String::from_utf8(value.to_vec()).unwrap(),
+            revision: self.revision,
+            expires,
+        };
+        self.rows.insert(id, row);
+        Ok(Written {
+            revision: self.revision,
+            created: live.is_none(),
+            expires_at_ms: expires,
+        })
+    }
+
+    fn delete(&mut self, now: u64, tenant: u32, delete: &Delete) -> Result<Deletion, Refusal> {
+        let id = (tenant, delete.key.clone());
+        let live = self.rows.get(&id).cloned().filter(|row| row.live(now));
+        if let Some(refusal) = Model::unmet(delete.condition, live.as_ref()) {
+            return Err(refusal);
+        }
+        if live.is_none() {
+            return Ok(Deletion { revision: None });
+        }
+        self.rows.remove(&id);
+        self.revision += 1;
+        Ok(Deletion {
+            revision: Some(self.revision),
+        })
+    }
+
     fn unmet(condition: Condition, live: Option<&Row>) -> Option<Refusal> {
         let current = live.map_or(0, |row| row.revision);
         let met = match condition {
@@ -168,35 +198,58 @@ impl Model {
     }
 }
 
-fn command(random: &mut Random, revision: u64) -> Command {
-    let tenant = TenantId(1 + random.below(TENANTS.len() as u64) as u32);
-    let key = "k".repeat(1 + random.below(9) as usize);
-    let condition = match random.below(8) {
+fn key(random: &mut Random) -> String {
+    "k".repeat(1 + random.below(9) as usize)
+}
+
+fn condition(random: &mut Random, revision: u64) -> Condition {
+    match random.below(8) {
         0 => Condition::Present,
         1 => Condition::Absent,
         2 => Condition::Revision(revision.saturating_sub(random.below(5))),
         _ => Condition::None,
-    };
+    }
+}
+
+fn operation(random: &mut Random, revision: u64) -> Operation {
+    let (key, condition) = (key(random), condition(random, revision));
+    if random.below(5) == 0 {
+        return Operation::Delete(Delete { key, condition });
+    }
+    Operation::Put(Put {
+        key,
+        value: Bytes::from("v".repeat(random.below(20) as usize)),
+        kind: Kind::String,
+        content_type: None,
+        metadata: Vec::new(),
+        ttl: if random.below(2) == 0 {
+            Ttl::For(1_000 + random.below(3) * 500)
+        } else {
+            Ttl::Never
+        },
+        condition,
+    })
+}
+
+/// Half of the writes have one operation, the others up to six, and some checks.
+fn command(random: &mut Random, revision: u64) -> Command {
+    let tenant = TenantId(1 + random.below(TENANTS.len() as u64) as u32);
     match random.below(10) {
         0 => Command::Sweep {
             limit: Bound::rows(random.below(4) as u32),
         },
-        1 | 2 => Command::Delete { tenant, key, condition },
-        _ => Command::Put {
+        1..=4 => Command::Write(Write {
             tenant,
-            key,
-            value: Bytes::from("v".repeat(random.below(20) as usize)),
-            kind: Kind::String,
-            content_type: None,
-            metadata: Vec::new(),
-            ttl: if random.below(2) == 0 {
-                Ttl::For(1_000 + random.below(3) * 500)
-            } else {
-                Ttl::Never
-            },
-            condition,
-            mode: PutMode::Upsert,
-        },
+            checks: (0..random.below(3))
+                .map(|_| Check {
+                    key: key(random),
+                    condition: condition(random, revision),
+                })
+                .collect(),
+            operations: (0..random.below(7)).map(|_| operation(random, revision)).collect(),
+            all_or_nothing: random.below(2) == 0,
+        }),
+        _ => Command::one(tenant, operation(random, revision)),
     }
 }
 
@@ -245,6 +298,7 @@ fn agree(random: &mut Random) {
         // A reader's clock may be ahead of the log's.
         let now = model.clock + random.below(800);
         compare(&shard.view(), &model, now);
+        early_look(random, &shard.view(), &model, now);
     }
 }
 
@@ -270,6 +324,28 @@ fn compare(view: &View, model: &Model, now: u64) {
         assert_eq!(seen, live);
         for (key, row) in live {
             assert_eq!(view.get(TenantId(tenant), &key, now).unwrap().map(plain), Some(row));
+        }
+    }
+}
+
+/// What is seen before a write is proposed is what the state machine would decide.
+fn early_look(random: &mut Random, view: &View, model: &Model, now: u64) {
+    for (tenant, name) in (1..).zip(TENANTS) {
+        let Operation::Put(put) = operation(random, 0) else { continue };
+        let put = Put {
+            condition: Condition::None,
+            ..put
+        };
+        let tenant_now = view.tenant(name).unwrap();
+        let look = put.look_at_quota(view, &tenant_now, now).unwrap();
+        let decision = model.clone().put(now, tenant, &put).map(drop);
+        assert_eq!(look, decision, "{put:?}");
+        if put.glance_at_quota(view, &tenant_now).is_ok() {
+            assert_eq!(
+                decision,
+                Ok(()),
+                "a glance may see a refusal that is none, never the other way round"
+            );
         }
     }
 }

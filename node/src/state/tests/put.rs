@@ -3,11 +3,11 @@ use kvfleet_api::tenant::Access;
 use super::*;
 
 fn written(revision: u64, created: bool) -> Response {
-    Response::Put {
+    super::written(Written {
         revision,
         created,
         expires_at_ms: None,
-    }
+    })
 }
 
 #[test]
@@ -20,12 +20,12 @@ fn writes_take_revisions_and_no_ops_and_refusals_take_none() {
         written(3, false),
         "an overwrite is a change even when the value is the same"
     );
-    assert_eq!(shard.run(delete("none")), Response::Deleted { revision: None });
+    assert_eq!(shard.run(delete("none")), deleted(None));
     assert_eq!(
         shard.run(put_with("a", "2", Ttl::Default, Condition::Revision(2))),
         refused(Refusal::PreconditionFailed { current: 3 })
     );
-    assert_eq!(shard.run(delete("a")), Response::Deleted { revision: Some(4) });
+    assert_eq!(shard.run(delete("a")), deleted(Some(4)));
     assert_eq!(shard.value("a"), None);
     assert_eq!(
         shard.put("a", "3"),
@@ -40,30 +40,32 @@ fn a_record_comes_back_as_it_was_written() {
     let mut shard = Shard::with(TenantLimits::default());
     let metadata = vec![("author".to_owned(), "ada".to_owned())];
     let value = Bytes::from((0..=255).cycle().take(5_000).collect::<Vec<u8>>());
-    let command = Command::Put {
-        tenant: ACME,
-        key: "dir/é".to_owned(),
-        value: value.clone(),
-        kind: Kind::Bytes,
-        content_type: Some("image/png".to_owned()),
-        metadata: metadata.clone(),
-        ttl: Ttl::For(60_000),
-        condition: Condition::Absent,
-        mode: PutMode::Upsert,
-    };
+    let command = Command::one(
+        ACME,
+        Operation::Put(Put {
+            key: "dir/é".to_owned(),
+            value: value.clone(),
+            kind: Kind::Bytes,
+            content_type: Some("image/png".to_owned()),
+            metadata: metadata.clone(),
+            ttl: Ttl::For(60_000),
+            condition: Condition::Absent,
+        }),
+    );
     shard.run(command.clone());
     shard.pass(10);
-    shard.run(Command::Put {
-        tenant: ACME,
-        key: "other".to_owned(),
-        value: Bytes::new(),
-        kind: Kind::Json,
-        content_type: None,
-        metadata: vec![],
-        ttl: Ttl::Never,
-        condition: Condition::None,
-        mode: PutMode::Upsert,
-    });
+    shard.run(Command::one(
+        ACME,
+        Operation::Put(Put {
+            key: "other".to_owned(),
+            value: Bytes::new(),
+            kind: Kind::Json,
+            content_type: None,
+            metadata: vec![],
+            ttl: Ttl::Never,
+            condition: Condition::None,
+        }),
+    ));
     let shard = shard.reopen();
     let record = shard.view().get(ACME, "dir/é", shard.now_ms).unwrap().unwrap();
     let expected = Record {
@@ -125,11 +127,13 @@ fn conditions_compare_with_what_is_visible() {
     );
     assert_eq!(attempt("a", Condition::Revision(2)), written(3, false));
     assert_eq!(attempt("b", Condition::Revision(0)), written(4, true));
-    let guarded = Command::Delete {
-        tenant: ACME,
-        key: "a".to_owned(),
-        condition: Condition::Revision(2),
-    };
+    let guarded = Command::one(
+        ACME,
+        Operation::Delete(Delete {
+            key: "a".to_owned(),
+            condition: Condition::Revision(2),
+        }),
+    );
     assert_eq!(shard.run(guarded), refused(Refusal::PreconditionFailed { current: 3 }));
     assert_eq!(shard.value("a").as_deref(), Some("v"));
 }
@@ -146,32 +150,12 @@ fn lengths_are_refused_one_past_the_limit() {
     assert_eq!(shard.put("äöüß", "12345"), written(2, true), "a key is counted in characters");
     assert_eq!(shard.put("abcde", "1"), refused(Refusal::KeyTooLong { limit: 4 }));
     assert_eq!(shard.put("a", "123456"), refused(Refusal::ValueTooLarge { limit: 5 }));
-    let with_metadata = |value: &str| match put("m", "1") {
-        Command::Put {
-            tenant,
-            key,
-            value: body,
-            kind,
-            content_type,
-            ttl,
-            condition,
-            mode,
-            ..
-        } => {
-            let metadata = vec![("abc".to_owned(), value.to_owned())];
-            Command::Put {
-                tenant,
-                key,
-                value: body,
-                kind,
-                content_type,
-                metadata,
-                ttl,
-                condition,
-                mode,
-            }
-        }
-        other => other,
+    let with_metadata = |value: &str| {
+        let Operation::Put(put) = put("m", "1").operation().cloned().unwrap() else {
+            panic!("a put")
+        };
+        let metadata = vec![("abc".to_owned(), value.to_owned())];
+        Command::one(ACME, Operation::Put(Put { metadata, ..put }))
     };
     assert_eq!(shard.run(with_metadata("123")), written(3, true));
     assert_eq!(shard.run(with_metadata("1234")), refused(Refusal::MetadataTooLarge { limit: 6 }));
@@ -220,11 +204,13 @@ fn access_modes_refuse_writes_and_leave_reads_alone() {
     }
     shard.run(put_tenant("acme", TenantLimits::default()));
     assert_eq!(shard.value("a").as_deref(), Some("1"));
-    let foreign = Command::Delete {
-        tenant: TenantId(99),
-        key: "a".to_owned(),
-        condition: Condition::None,
-    };
+    let foreign = Command::one(
+        TenantId(99),
+        Operation::Delete(Delete {
+            key: "a".to_owned(),
+            condition: Condition::None,
+        }),
+    );
     assert_eq!(shard.run(foreign), refused(Refusal::TenantUnknown));
 }
 
@@ -234,17 +220,18 @@ fn tenants_do_not_see_each_other() {
     let mut shard = Shard::with(TenantLimits::default());
     shard.run(put_tenant("other", TenantLimits::default()));
     shard.put("k", "mine");
-    shard.run(Command::Put {
-        tenant: TenantId(2),
-        key: "k".to_owned(),
-        value: Bytes::from_static(b"theirs"),
-        kind: Kind::String,
-        content_type: None,
-        metadata: vec![],
-        ttl: Ttl::Never,
-        condition: Condition::Absent,
-        mode: PutMode::Upsert,
-    });
+    shard.run(Command::one(
+        TenantId(2),
+        Operation::Put(Put {
+            key: "k".to_owned(),
+            value: Bytes::from_static(b"theirs"),
+            kind: Kind::String,
+            content_type: None,
+            metadata: vec![],
+            ttl: Ttl::Never,
+            condition: Condition::Absent,
+        }),
+    ));
     shard.run(delete("k"));
     assert_eq!(shard.value("k"), None);
     assert_eq!(shard.view().get(TenantId(2), "k", shard.now_ms).unwrap().unwrap().value, "theirs");
@@ -266,11 +253,11 @@ fn entries_of_one_batch_see_each_other() {
         .zip(2..)
         .map(|(command, index)| entry(index, START, command))
         .collect();
-    let answers = shard.machine.apply(inputs).unwrap();
+    let answers: Vec<_> = shard.machine.apply(inputs).unwrap().into_iter().map(alone).collect();
     let expected = [
         written(2, true),
         written(3, false),
-        Response::Deleted { revision: Some(4) },
+        deleted(Some(4)),
         refused(Refusal::PreconditionFailed { current: 0 }),
         written(5, true),
     ];

@@ -24,9 +24,9 @@ fn too_many_keys(limit: u64) -> Response {
 }
 
 fn revision(answer: &Response) -> u64 {
-    match answer {
-        Response::Put { revision, .. } => *revision,
-        other => panic!("{other:?}"),
+    match answer.done() {
+        Some(Done::Put(written)) => written.revision,
+        _ => panic!("{answer:?}"),
     }
 }
 
@@ -34,14 +34,14 @@ fn revision(answer: &Response) -> u64 {
 #[test]
 fn exactly_full_fits_and_one_byte_more_does_not() {
     let mut shard = Shard::with(storage(10));
-    assert!(matches!(shard.put("abc", "1234567"), Response::Put { .. }));
+    assert!(matches!(shard.put("abc", "1234567").done(), Some(Done::Put(_))));
     assert_eq!(shard.used(), (10, 1));
     assert_eq!(shard.put("d", ""), exceeded(10, 10, 11, false));
     assert_eq!(shard.value("d"), None);
     assert_eq!(shard.put("abc", "12345678"), exceeded(10, 10, 11, false));
     assert_eq!(shard.value("abc").as_deref(), Some("1234567"), "nothing is written");
     assert!(
-        matches!(shard.put("abc", "7654321"), Response::Put { created: false, .. }),
+        matches!(shard.put("abc", "7654321").done(), Some(Done::Put(Written { created: false, .. }))),
         "an overwrite that does not grow passes"
     );
     assert_eq!(shard.used(), (10, 1));
@@ -54,30 +54,34 @@ fn a_lowered_quota_refuses_growth_and_lets_shrinking_pass() {
     shard.put("b", &"x".repeat(49));
     shard.run(put_tenant("acme", storage(20)));
     assert_eq!(shard.put("a", &"x".repeat(50)), exceeded(20, 100, 101, false));
-    assert!(matches!(shard.put("a", &"y".repeat(49)), Response::Put { .. }));
+    assert!(matches!(shard.put("a", &"y".repeat(49)).done(), Some(Done::Put(_))));
     assert!(
-        matches!(shard.put("a", &"y".repeat(9)), Response::Put { .. }),
+        matches!(shard.put("a", &"y".repeat(9)).done(), Some(Done::Put(_))),
         "still over the quota, but smaller"
     );
     assert_eq!(shard.used(), (60, 2));
-    assert!(matches!(shard.run(delete("b")), Response::Deleted { revision: Some(_) }));
+    assert!(matches!(
+        shard.run(delete("b")).done(),
+        Some(Done::Deleted(Deletion { revision: Some(_) }))
+    ));
     assert_eq!(shard.used(), (10, 1));
 }
 
 #[test]
 fn metadata_is_charged_and_the_media_type_is_not() {
     let mut shard = Shard::with(TenantLimits::default());
-    shard.run(Command::Put {
-        tenant: ACME,
-        key: "é".to_owned(),
-        value: Bytes::from_static(b"12345"),
-        kind: Kind::Bytes,
-        content_type: Some("application/octet-stream".to_owned()),
-        metadata: vec![("ab".to_owned(), "cde".to_owned())],
-        ttl: Ttl::Never,
-        condition: Condition::None,
-        mode: PutMode::Upsert,
-    });
+    shard.run(Command::one(
+        ACME,
+        Operation::Put(Put {
+            key: "é".to_owned(),
+            value: Bytes::from_static(b"12345"),
+            kind: Kind::Bytes,
+            content_type: Some("application/octet-stream".to_owned()),
+            metadata: vec![("ab".to_owned(), "cde".to_owned())],
+            ttl: Ttl::Never,
+            condition: Condition::None,
+        }),
+    ));
     assert_eq!(shard.used(), (2 + 5 + 5, 1));
     let shard = shard.reopen();
     assert_eq!(shard.used(), (12, 1));
@@ -92,11 +96,14 @@ fn the_key_quota_counts_live_keys() {
     shard.run(put_with("a", "1", Ttl::For(1_000), Condition::None));
     shard.put("b", "1");
     assert_eq!(shard.put("c", "1"), too_many_keys(2));
-    assert!(matches!(shard.put("b", "2"), Response::Put { created: false, .. }));
+    assert!(matches!(
+        shard.put("b", "2").done(),
+        Some(Done::Put(Written { created: false, .. }))
+    ));
     shard.pass(1_000);
     assert_eq!(shard.used().1, 1);
     assert!(
-        matches!(shard.put("c", "1"), Response::Put { created: true, .. }),
+        matches!(shard.put("c", "1").done(), Some(Done::Put(Written { created: true, .. }))),
         "an expired key leaves room at once, swept or not"
     );
     assert_eq!(shard.put("a", "2"), too_many_keys(2));
@@ -121,7 +128,7 @@ fn a_refusal_says_whether_a_sweep_would_help() {
         shard.run(Command::Sweep { limit: Bound::rows(10) }),
         Response::Swept { removed: 1, more: false }
     );
-    assert!(matches!(shard.put("b", "12345"), Response::Put { .. }));
+    assert!(matches!(shard.put("b", "12345").done(), Some(Done::Put(_))));
     assert_eq!(shard.used(), (6, 1));
 }
 
@@ -131,7 +138,7 @@ fn overwriting_an_expired_record_gives_its_bytes_and_its_expiry_back() {
     let old = revision(&shard.run(put_with("a", "123456789", Ttl::For(1_000), Condition::None)));
     shard.pass(5_000);
     let answer = shard.run(put_with("a", "987654321", Ttl::For(60_000), Condition::Absent));
-    assert!(matches!(answer, Response::Put { created: true, .. }));
+    assert!(matches!(answer.done(), Some(Done::Put(Written { created: true, .. }))));
     let revision = revision(&answer);
     assert!(revision > old);
     let record = shard.view().get(ACME, "a", shard.now_ms).unwrap().unwrap();
@@ -155,6 +162,6 @@ fn racing_writes_of_one_batch_cannot_both_fit() {
     let mut shard = Shard::with(storage(10));
     let inputs = vec![entry(2, START, put("a", "12345")), entry(3, START, put("b", "12345"))];
     let answers = shard.machine.apply(inputs).unwrap();
-    assert!(matches!(answers[0], Response::Put { .. }));
-    assert_eq!(answers[1], exceeded(10, 6, 12, false));
+    assert!(matches!(answers[0].done(), Some(Done::Put(_))));
+    assert_eq!(alone(answers[1].clone()), exceeded(10, 6, 12, false));
 }

@@ -9,17 +9,18 @@ fn filled() -> Shard {
     for key in ["a", "a/1", "a/2", "a/2/x", "b", "é", "z"] {
         shard.put(key, "12345");
     }
-    shard.run(Command::Put {
-        tenant: TenantId(2),
-        key: "a/0".to_owned(),
-        value: Bytes::new(),
-        kind: Kind::Bytes,
-        content_type: None,
-        metadata: vec![],
-        ttl: Ttl::Never,
-        condition: Condition::None,
-        mode: PutMode::Upsert,
-    });
+    shard.run(Command::one(
+        TenantId(2),
+        Operation::Put(Put {
+            key: "a/0".to_owned(),
+            value: Bytes::new(),
+            kind: Kind::Bytes,
+            content_type: None,
+            metadata: vec![],
+            ttl: Ttl::Never,
+            condition: Condition::None,
+        }),
+    ));
     shard
 }
 

@@ -18,7 +18,6 @@ fn full() -> Shard {
     let membership = Input {
         id: Applied {
             term: 1,
-            leader: 7,
             index: shard.index + 1,
         },
         body: Body::Membership(Bytes::from_static(b"three voters")),
@@ -303,11 +302,7 @@ fn a_crash_while_a_state_is_installed_leaves_the_old_or_the_new() {
         ])
         .unwrap();
     machine.persist().unwrap();
-    let old = Some(Applied {
-        term: 1,
-        leader: 7,
-        index: 2,
-    });
+    let old = Some(Applied { term: 1, index: 2 });
     let new = source.view().applied();
     let images = tempfile::tempdir().unwrap();
     let image = |name: &str| {

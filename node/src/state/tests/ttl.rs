@@ -3,9 +3,11 @@ use crate::storage::keys;
 
 fn expiring(shard: &mut Shard, key: &str, ttl: Ttl) -> Result<Option<u64>, Refusal> {
     match shard.run(put_with(key, "v", ttl, Condition::None)) {
-        Response::Put { expires_at_ms, .. } => Ok(expires_at_ms.map(|expires| expires - START)),
         Response::Refused(refusal) => Err(refusal),
-        other => panic!("{other:?}"),
+        answer => match answer.done() {
+            Some(Done::Put(written)) => Ok(written.expires_at_ms.map(|expires| expires - START)),
+            _ => panic!("{answer:?}"),
+        },
     }
 }
 
@@ -69,7 +71,7 @@ fn an_expired_record_is_absent_before_any_sweep() {
     assert_eq!(shard.used(), (4, 1), "its key is not counted, its bytes are until the sweep");
     let (found, _) = page(&shard.view(), ACME, &ScanRange::default(), items(10), shard.now_ms).unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!(shard.run(delete("a")), Response::Deleted { revision: None });
+    assert_eq!(shard.run(delete("a")), deleted(None));
     let absent = Condition::Present;
     assert_eq!(
         shard.run(put_with("a", "w", Ttl::Never, absent)),
@@ -91,11 +93,11 @@ fn a_stamp_that_goes_back_does_not_bring_anything_back() {
     assert_eq!(shard.value("a"), None, "a reader whose clock is behind the log's");
     assert_eq!(
         shard.run(put_with("b", "v", Ttl::For(1_000), Condition::None)),
-        Response::Put {
+        written(Written {
             revision: 3,
             created: true,
             expires_at_ms: Some(START + 2_000)
-        }
+        })
     );
     assert_eq!(shard.view().stamp_ms(), START + 1_000);
 }

@@ -1,11 +1,9 @@
 //! What readers see of records that have expired and are still there. In: a view, and a moment. Out: what a tenant uses, its records that wait
 //! for a sweep, and when one is due. Absent: the sweeps. Every look is bounded: the expired records of all tenants lie mixed.
 
-use kvfleet_api::usage::Used;
-
 use super::View;
 use crate::{
-    state::{Bound, TenantId, tables::parse_ttl},
+    state::{Bound, TenantId, checks::Standing, tables::parse_ttl},
     storage::{Direction, Keyspace, StoreError, keys},
 };
 
@@ -15,17 +13,6 @@ const USAGE_ROWS: usize = 10_000;
 const SEARCHED_ROWS: usize = 100_000;
 /// Keys for one sweep together, about.
 const EXPIRED_BYTES: usize = 64 << 10;
-
-/// What a tenant uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// As others see it.
-    pub used: Used,
-    /// Whether some of its bytes are those of expired records.
-    pub expired: bool,
-    /// Whether every expired record was looked at; otherwise there may be fewer keys, and more expired records.
-    pub whole: bool,
-}
 
 /// Records of one tenant that wait for a sweep.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,37 +24,41 @@ pub struct Expired {
 }
 
 impl View {
-    /// What the tenant uses, and what of it is expired.
+    /// What the tenant has at this moment, for its quotas.
     ///
     /// From memory, unless expired records are left uncounted: then up to 10,000 of them, of all tenants, are read, and it blocks on
     /// the store.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn usage(&self, tenant: TenantId, now_ms: u64) -> Result<Usage, StoreError> {
-        let counted = self.tables.usage.get(tenant);
-        let mut usage = Usage {
-            used: counted.used(),
-            expired: counted.expired > 0,
-            whole: true,
+    pub(crate) fn standing_at(&self, tenant: TenantId, now_ms: u64) -> Result<Standing, StoreError> {
+        let mut standing = Standing {
+            counting: false,
+            ..self.tables.standing(tenant)
         };
         if self.tables.next_expiry_ms > now_ms {
-            return Ok(usage);
+            return Ok(standing);
         }
         let rows = self
             .reader
             .range(Keyspace::Ttl, self.tables.uncounted(now_ms), Direction::Ascending);
         for (looked, row) in rows.enumerate() {
             if looked == USAGE_ROWS {
-                usage.whole = false;
+                standing.counting = true;
                 break;
             }
             if parse_ttl(&row?.0)?.1 == tenant {
-                usage.used.keys = usage.used.keys.saturating_sub(1);
-                usage.expired = true;
+                standing.keys = standing.keys.saturating_sub(1);
+                standing.expired += 1;
             }
         }
-        Ok(usage)
+        Ok(standing)
+    }
+
+    /// The same as far as it has been counted, from memory: records that have expired in the last moments, or together with very many
+    /// others, may be among the keys.
+    pub(crate) fn standing(&self, tenant: TenantId) -> Standing {
+        self.tables.standing(tenant)
     }
 
     /// Keys of a tenant's records that are expired and not swept, earliest first: as many as one `SweepTenant` takes. Looks at up to

@@ -74,7 +74,9 @@ pub(super) fn members(observed: &Observed, old: Option<&ShardStatus>, storage_by
                 (None, _) => (told, false),
             };
             // One that is blank has nothing that a person could want to know of.
-            let used = report.filter(|report| report.state != MemberState::Blank).map(|report| report.storage_used);
+            let used = report
+                .filter(|report| report.state != MemberState::Blank)
+                .map(|report| report.storage_used);
             let used_before = before.and_then(|before| before.storage_used.clone());
             MemberStatus {
                 pod: member.pod.clone(),
@@ -137,7 +139,8 @@ pub(super) fn levels(observed: &Observed, old: Option<&ShardStatus>) -> (Option<
 /// Whether the leader knows a higher level and has found nothing yet that holds it.
 pub fn is_raising(observed: &Observed) -> bool {
     let leader = primary(observed).and_then(|(leader, _)| leader.report.as_ref());
-    leader.is_some_and(|leader| leader.level.is_some_and(|level| level < leader.supported_levels.highest) && leader.level_held_by.is_empty())
+    leader
+        .is_some_and(|leader| leader.level.is_some_and(|level| level < leader.supported_levels.highest) && leader.level_held_by.is_empty())
 }
 
 /// Down to a step of 1% of the volume.

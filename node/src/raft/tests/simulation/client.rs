@@ -14,7 +14,7 @@ use super::{
 use crate::{
     log::fake::Dice,
     raft::{Group, ReadPoint},
-    state::{Command, Condition, Kind, PutMode, TenantId, Ttl, View},
+    state::{Command, Condition, Delete, Kind, Operation, Put, TenantId, Ttl, View},
 };
 
 const KEYS: u64 = 6;
@@ -65,11 +65,13 @@ async fn ask(group: &Group, seat: &Seat, tenant: TenantId, dice: &mut Dice, name
     let deadline = Instant::now() + Duration::from_millis(300 + dice.roll(3000));
     let asked = match dice.roll(100) {
         0..45 => Asked::Write(put(tenant, &key, &name, dice)),
-        45..55 => Asked::Write(Command::Delete {
+        45..55 => Asked::Write(Command::one(
             tenant,
-            key: key.clone(),
-            condition: condition(group, tenant, &key, dice),
-        }),
+            Operation::Delete(Delete {
+                key: key.clone(),
+                condition: condition(group, tenant, &key, dice),
+            }),
+        )),
         55..85 => Asked::Read { key: key.clone() },
         85..99 => Asked::LocalRead { key: key.clone() },
         _ => {
@@ -100,9 +102,11 @@ async fn ask(group: &Group, seat: &Seat, tenant: TenantId, dice: &mut Dice, name
 
 fn describe(asked: &Asked) -> String {
     match asked {
-        Asked::Write(Command::Put { key, ttl, condition, .. }) => format!("put {key} {ttl:?} {condition:?}"),
-        Asked::Write(Command::Delete { key, condition, .. }) => format!("delete {key} {condition:?}"),
-        Asked::Write(other) => format!("{other:?}"),
+        Asked::Write(command) => match command.operation() {
+            Some(Operation::Put(Put { key, ttl, condition, .. })) => format!("put {key} {ttl:?} {condition:?}"),
+            Some(Operation::Delete(Delete { key, condition })) => format!("delete {key} {condition:?}"),
+            _ => format!("{command:?}"),
+        },
         Asked::Read { key } => format!("read {key}"),
         Asked::LocalRead { key } => format!("read {key} here"),
     }
@@ -135,18 +139,19 @@ fn put(tenant: TenantId, key: &str, value: &str, dice: &mut Dice) -> Command {
         1 => Condition::Present,
         _ => Condition::None,
     };
-    Command::Put {
+    Command::one(
         tenant,
-        key: key.to_owned(),
-        // Unique, and of a length that fills segments.
-        value: Bytes::from(format!("{value}:{}", "x".repeat(dice.roll(300) as usize))),
-        kind: Kind::String,
-        content_type: None,
-        metadata: Vec::new(),
-        ttl,
-        condition,
-        mode: PutMode::Upsert,
-    }
+        Operation::Put(Put {
+            key: key.to_owned(),
+            // Unique, and of a length that fills segments.
+            value: Bytes::from(format!("{value}:{}", "x".repeat(dice.roll(300) as usize))),
+            kind: Kind::String,
+            content_type: None,
+            metadata: Vec::new(),
+            ttl,
+            condition,
+        }),
+    )
 }
 
 /// Half of the deletions are for the revision that the member knows.

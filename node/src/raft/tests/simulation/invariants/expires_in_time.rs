@@ -13,7 +13,7 @@ use super::{
     super::history::{Answer, Asked, History, Operation},
     Replay,
 };
-use crate::state::{Command, Response, Ttl};
+use crate::state::{Command, Delete, Deletion, Done, Operation, Put, Ttl};
 
 /// How much may be missing when a record is gone …
 const EARLY: u64 = 8_000;
@@ -107,11 +107,11 @@ fn time_stands_still_only_while_nothing_is_acknowledged() {
 fn changes(replay: &Replay) -> BTreeMap<&str, Vec<Change<'_>>> {
     let mut changes: BTreeMap<&str, Vec<Change<'_>>> = BTreeMap::new();
     for (index, step) in replay.steps.iter().enumerate() {
-        match (&step.command, &step.response) {
-            (Some(Command::Put { key, value, ttl, .. }), Response::Put { .. }) => {
+        match (step.command.as_ref().and_then(Command::operation), step.response.done()) {
+            (Some(Operation::Put(Put { key, value, ttl, .. })), Some(Done::Put(_))) => {
                 changes.entry(key).or_default().push((index, Some((value, *ttl))));
             }
-            (Some(Command::Delete { key, .. }), Response::Deleted { revision: Some(_) }) => {
+            (Some(Operation::Delete(Delete { key, .. })), Some(Done::Deleted(Deletion { revision: Some(_) }))) => {
                 changes.entry(key).or_default().push((index, None));
             }
             _ => {}
@@ -125,7 +125,12 @@ fn puts(history: &History) -> HashMap<&[u8], &Operation> {
     history
         .iter()
         .filter_map(|operation| match &operation.asked {
-            Asked::Write(Command::Put { value, .. }) => Some((value.as_ref(), operation)),
+            Asked::Write(command) => {
+                let Some(Operation::Put(put)) = command.operation() else {
+                    return None;
+                };
+                Some((put.value.as_ref(), operation))
+            }
             _ => None,
         })
         .collect()

@@ -2,7 +2,6 @@
 //! something else was asked has the smaller revision; a read sees at least what was acknowledged before it was asked.
 
 use super::super::history::{Answer, Asked, History};
-use crate::state::Response;
 
 /// What an operation shows of the order.
 struct Point {
@@ -55,7 +54,7 @@ fn point(operation: &super::super::history::Operation) -> Option<Point> {
     let (answered, answer) = operation.answered.as_ref()?;
     let (revision, write) = match (&operation.asked, answer) {
         (Asked::Read { .. }, Answer::Found(seen)) => (seen.revision, false),
-        (_, Answer::Written(Response::Put { revision, .. } | Response::Deleted { revision: Some(revision) })) => (*revision, true),
+        (_, Answer::Written(response)) => (response.done()?.revision()?, true),
         _ => return None,
     };
     Some(Point {

@@ -4,13 +4,13 @@ use super::{
     super::history::{Answer, Asked, History},
     Replay,
 };
-use crate::state::{Command, Response};
+use crate::state::{Deletion, Done, Operation};
 
 pub(super) fn check(replay: &Replay, history: &History) -> Result<(), String> {
     for operation in history.iter() {
         let Asked::Write(command) = &operation.asked else { continue };
         let found: Vec<_> = replay.of(command).map(|step| &step.response).collect();
-        if matches!(command, Command::Put { .. }) && found.len() > 1 {
+        if matches!(command.operation(), Some(Operation::Put(_))) && found.len() > 1 {
             return Err(format!(
                 "nothing lost: {command:?} was proposed once and is in the log {} times",
                 found.len()
@@ -20,7 +20,7 @@ pub(super) fn check(replay: &Replay, history: &History) -> Result<(), String> {
             continue;
         };
         // A deletion that found nothing has no revision to tell it from another one.
-        if *told == (Response::Deleted { revision: None }) || found.contains(&told) {
+        if told.done() == Some(Done::Deleted(Deletion { revision: None })) || found.contains(&told) {
             continue;
         }
         return Err(format!(

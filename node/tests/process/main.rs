@@ -20,3 +20,4 @@ mod quarantine;
 mod reads;
 mod replacement;
 mod strangers;
+mod threads;

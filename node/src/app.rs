@@ -49,10 +49,10 @@ pub struct App {
 }
 
 impl App {
-    /// Serves the tenants of this group.
+    /// Serves the tenants of this group, on the runtime that this is called in.
     pub fn new(group: Group, views: Views) -> Self {
         App {
-            group,
+            group: group.for_readers_here(),
             views,
             memory: memory::whole(),
             waiting: memory::waiting(),

@@ -88,6 +88,7 @@ const READY_LAG: u64 = 10_000;
 #[derive(Clone)]
 pub struct Group {
     inner: Arc<Inner>,
+    reads: Arc<read::Queues>,
 }
 
 struct Inner {
@@ -102,7 +103,6 @@ struct Inner {
     started: Instant,
     freshness: Arc<Freshness>,
     retention: Arc<Retention>,
-    reads: read::Queues,
     leadership: watch::Sender<Leadership>,
     status: watch::Sender<GroupStatus>,
     failure: watch::Sender<Option<String>>,
@@ -193,7 +193,6 @@ impl Group {
         })?;
         freshness.follow(raft.metrics());
 
-        let (reads, [linearizable, leased]) = read::queues();
         let inner = Arc::new(Inner {
             leadership: watch::Sender::new(Leadership::NONE),
             status: watch::Sender::new(GroupStatus::unknown()),
@@ -223,14 +222,11 @@ impl Group {
             started,
             freshness,
             retention,
-            reads,
         });
         inner.status.send_replace(inner.read_status());
         let tasks = [
             runtime::spawn(Arc::clone(&inner).watch_metrics()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).watch_recovery()).abort_handle(),
-            runtime::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Quorum, linearizable)).abort_handle(),
-            runtime::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Lease, leased)).abort_handle(),
             runtime::spawn(Arc::clone(&inner).lead()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).raise_level()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
@@ -242,8 +238,9 @@ impl Group {
             runtime::spawn(Arc::clone(&inner).stop_when_damaged()).abort_handle(),
         ];
         inner.tasks().extend(tasks);
+        let reads = Arc::new(read::queues(&inner, |asking| runtime::spawn(asking)));
         inner.transport.set_service(Some(Arc::new(serve::Served::new(Arc::clone(&inner)))));
-        Ok(Group { inner })
+        Ok(Group { inner, reads })
     }
 
     /// Forms a group of `members`, all voters, of which this is one. Call it on one member only, while all of them are blank. Called again

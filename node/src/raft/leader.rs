@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Group, Inner};
+use super::{Cost, Inner};
 use crate::{
     runtime,
     state::{Applied, Bound, Command, Response, View},
@@ -84,7 +84,6 @@ impl Looked {
 
 impl Inner {
     pub(super) async fn lead(self: Arc<Self>) {
-        let group = Group { inner: Arc::clone(&self) };
         let mut leadership = self.leadership.subscribe();
         let (mut chores, mut looked) = (Chores::new(), Looked::default());
         // The sender lives in `self`, so this ends only with the task.
@@ -98,7 +97,7 @@ impl Inner {
             let next = match chores.next(due.is_some_and(|due| due <= now_ms), reap_due) {
                 Some(command) => {
                     let begun = Instant::now();
-                    match group.propose(command.clone(), begun + PATIENCE).await {
+                    match self.propose(command.clone(), Cost::default(), begun + PATIENCE).await {
                         Ok(response) => {
                             chores.done(&command, matches!(response, Response::Swept { more: true, .. }));
                             begun.elapsed().min(LONGEST_REST)

@@ -9,9 +9,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::BoxFuture};
 use openraft::raft::linearizable_read::LinearizerOption;
 use tokio::{
     sync::{mpsc, oneshot},
+    task::JoinHandle,
     time::Instant,
 };
 
@@ -55,10 +57,19 @@ pub(super) struct Queues {
     lease: mpsc::UnboundedSender<Asked>,
 }
 
-/// Two queues, so that nobody who trusts the lease waits for a round: the ends are for [`Barrier::Quorum`] and [`Barrier::Lease`].
-pub(super) fn queues() -> (Queues, [mpsc::UnboundedReceiver<Asked>; 2]) {
-    let ((quorum, first), (lease, second)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-    (Queues { quorum, lease }, [first, second])
+/// Two queues, so that nobody who trusts the lease waits for a round; `spawn` says where those run who ask for all that wait in one. They end with
+/// the queues, or with the group.
+pub(super) fn queues(inner: &Arc<Inner>, spawn: impl Fn(BoxFuture<'static, ()>) -> JoinHandle<()>) -> Queues {
+    let asked_for = |barrier| {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let asking = spawn(Arc::clone(inner).ask_for_reads(barrier, waiting).boxed());
+        inner.tasks().push(asking.abort_handle());
+        queue
+    };
+    Queues {
+        quorum: asked_for(Barrier::Quorum),
+        lease: asked_for(Barrier::Lease),
+    }
 }
 
 impl Group {
@@ -67,7 +78,7 @@ impl Group {
     /// # Errors
     /// [`ReadError`].
     pub async fn read_barrier(&self, deadline: Instant) -> Result<ReadPoint, ReadError> {
-        self.inner.read_barrier(Barrier::Quorum, deadline).await
+        self.inner.read_barrier(&self.reads.quorum, deadline).await
     }
 
     /// The same by the leader's lease, see [`Barrier::Lease`]: on the leader without a word to anybody.
@@ -75,7 +86,17 @@ impl Group {
     /// # Errors
     /// [`ReadError`].
     pub async fn read_leased(&self, deadline: Instant) -> Result<ReadPoint, ReadError> {
-        self.inner.read_barrier(Barrier::Lease, deadline).await
+        self.inner.read_barrier(&self.reads.lease, deadline).await
+    }
+
+    /// The same group for readers of the runtime that this is called in. Their questions are put together there and only then cross to Raft's
+    /// threads: two wake-ups across runtimes for all readers that wait, in place of two for each.
+    #[must_use]
+    pub fn for_readers_here(&self) -> Group {
+        Group {
+            inner: Arc::clone(&self.inner),
+            reads: Arc::new(queues(&self.inner, tokio::spawn)),
+        }
     }
 
     /// A point to read at without asking anybody: what this member has applied, as of the last stamp that it heard plus the time since.
@@ -128,7 +149,11 @@ impl Inner {
             .map_or(Ok(()), |reason| Err(ReadError::Failed(reason.clone())))
     }
 
+<<<<<<< HEAD
     pub(super) async fn read_barrier(&self, barrier: Barrier, deadline: Instant) -> Result<ReadPoint, ReadError> {
+=======
+    async fn read_barrier(&self, queue: &mpsc::UnboundedSender<Asked>, deadline: Instant) -> Result<ReadPoint, ReadError> {
+>>>>>>> h-admit
         let mut leadership = self.leadership.subscribe();
         loop {
             self.check_reads()?;
@@ -137,10 +162,7 @@ impl Inner {
                 Some(leader) if known.own || leader != self.settings.id => {
                     let (asked, answer) = oneshot::channel();
                     // The queue ends with the group, and then the answer does not come.
-                    let _ = match barrier {
-                        Barrier::Quorum => self.reads.quorum.send(asked),
-                        Barrier::Lease => self.reads.lease.send(asked),
-                    };
+                    let _ = queue.send(asked);
                     match tokio::time::timeout_at(deadline, answer).await {
                         Ok(Ok(answer)) => answer,
                         Ok(Err(_)) | Err(_) => ReadAnswer::Again,
@@ -185,7 +207,7 @@ impl Inner {
     }
 
     /// Asks the leader for all reads that wait, again and again.
-    pub(super) async fn ask_for_reads(self: Arc<Self>, barrier: Barrier, mut waiting: mpsc::UnboundedReceiver<Asked>) {
+    async fn ask_for_reads(self: Arc<Self>, barrier: Barrier, mut waiting: mpsc::UnboundedReceiver<Asked>) {
         while let Some(first) = waiting.recv().await {
             let mut readers = vec![first];
             while let Ok(next) = waiting.try_recv() {

@@ -9,7 +9,7 @@
 //! before those that have not. Figures: docs/adr/0023.
 
 use std::{
-    cell::OnceCell,
+    cell::RefCell,
     io,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -24,27 +24,26 @@ const RAFT_WORKERS: usize = 1;
 /// Health, metrics and admin together: few requests, and none of a tenant.
 const MEMBER_WORKERS: usize = 1;
 
-/// Threads for calls that block. Raft has one log read and one snapshot step for each of at most seven members, a scrub, and bodies that are packed;
-/// tenants are bounded by their lanes (`app::blocking`); the rest are files that are opened at the start.
-const BLOCKING: usize = 64;
+/// Raft's threads for calls that block: one log read and one snapshot step for each of at most seven members, a scrub, and bodies that are packed.
+/// Those of tenants are bounded by their lanes (`app::blocking`).
+const RAFT_BLOCKING: usize = 64;
 
 /// A disk that hangs must not keep a failed member from ending.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 thread_local! {
     /// Where Raft's tasks run, on a thread that is none of Raft's.
-    static HOME: OnceCell<Handle> = const { OnceCell::new() };
+    static HOME: RefCell<Option<Handle>> = const { RefCell::new(None) };
 }
 
 /// Where Raft's tasks run, unless that is here.
 #[cfg_attr(all(test, tokio_unstable), allow(dead_code))]
 pub(super) fn home() -> Option<Handle> {
-    HOME.with(|home| home.get().cloned())
+    HOME.try_with(|home| home.borrow().clone()).ok().flatten()
 }
 
-fn settle(home: &Handle) {
-    // A thread has one home for as long as it lives.
-    let _ = HOME.with(|own| own.set(home.clone()));
+fn settle(home: Option<Handle>) {
+    HOME.set(home);
 }
 
 /// The threads of a process.
@@ -60,11 +59,12 @@ impl Runtimes {
     /// # Errors
     /// When the system gives no threads.
     pub fn start() -> io::Result<Self> {
-        let raft = named("raft", Builder::new_multi_thread().worker_threads(RAFT_WORKERS))?;
+        let mut builder = Builder::new_multi_thread();
+        let raft = named("raft", builder.worker_threads(RAFT_WORKERS).max_blocking_threads(RAFT_BLOCKING))?;
         let home = raft.handle().clone();
         let away = |name, builder: &mut Builder| {
             let home = home.clone();
-            named(name, builder.on_thread_start(move || settle(&home)))
+            named(name, builder.on_thread_start(move || settle(Some(home.clone()))))
         };
         // As many as there are processors: tokio's own choice.
         let tenants = away("tenants", &mut Builder::new_multi_thread())?;
@@ -79,8 +79,10 @@ impl Runtimes {
 
     /// Runs the process's life on this thread.
     pub fn block_on<F: Future>(&self, life: F) -> F::Output {
-        settle(self.raft.handle());
-        self.member.block_on(life)
+        settle(Some(self.raft.handle().clone()));
+        let lived = self.member.block_on(life);
+        settle(None);
+        lived
     }
 
     /// Ends them, without waiting for what blocks.
@@ -96,7 +98,6 @@ fn named(name: &'static str, builder: &mut Builder) -> io::Result<Runtime> {
     let next = AtomicUsize::new(0);
     builder
         .enable_all()
-        .max_blocking_threads(BLOCKING)
         .thread_name_fn(move || format!("{name}-{}", next.fetch_add(1, Ordering::Relaxed)))
         .build()
 }

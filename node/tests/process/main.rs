@@ -21,3 +21,4 @@ mod quarantine;
 mod reads;
 mod replacement;
 mod strangers;
+mod threads;

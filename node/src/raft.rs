@@ -99,6 +99,7 @@ struct Inner {
     freshness: Arc<Freshness>,
     retention: Arc<Retention>,
     reads: read::Queues,
+    proposals: propose::Queue,
     leadership: watch::Sender<Leadership>,
     status: watch::Sender<GroupStatus>,
     failure: watch::Sender<Option<String>>,
@@ -200,6 +201,7 @@ impl Group {
             freshness,
             retention,
             reads,
+            proposals: propose::Queue::new(),
         });
         inner.status.send_replace(inner.read_status());
         let tasks = [
@@ -207,6 +209,7 @@ impl Group {
             runtime::spawn(Arc::clone(&inner).watch_recovery()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Quorum, linearizable)).abort_handle(),
             runtime::spawn(Arc::clone(&inner).ask_for_reads(Barrier::Lease, leased)).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).propose_waiting()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).lead()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).learn_of_removal()).abort_handle(),

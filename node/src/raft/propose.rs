@@ -1,26 +1,33 @@
 //! A command's way into the log. In: a command and a deadline, on any member. Out: the state machine's answer, or an error that says
 //! whether the command may have been applied. Absent: what the command does.
 //!
-//! openraft answers a proposal only when its entry is applied or overwritten, which may be never. So an answer is awaited beside the
-//! deadline and beside the loss of the leadership that it was proposed under; after such a loss it has the time of an election to come
-//! all the same (a new leader commits what the old one had replicated), and is unknown then.
+//! On the leader a command waits in a queue, from which one task makes entries: as many writes as wait share one. Each keeps its own
+//! deadline and its own answer.
+
+mod flying;
+mod prepared;
+mod proposer;
+mod queue;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests;
 
 use std::time::Duration;
 
 use kvfleet_api::error::Outcome;
-use openraft::{errors::ClientWriteError, impls::ProgressResponder, raft::ClientWriteResult};
-use tokio::{sync::oneshot, sync::watch, time::Instant};
+use tokio::{sync::watch, time::Instant};
+
+pub(super) use self::{prepared::Prepared, queue::Queue};
 
 use super::{
     Group, Inner, ProposeError,
     encoding::{ForwardAnswer, ForwardCall},
     fitness::Refused,
     status::Leadership,
-    types::{Data, Types},
 };
 use crate::{
     peer::{CallError, Lane, Method},
-    state::{Command, Proposal, Response},
+    state::{Command, Response},
 };
 
 /// The largest command, encoded: the largest value twice over, and half a frame.
@@ -31,6 +38,7 @@ pub(super) const COMMAND_BYTES: usize = 16 << 20;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What became of one attempt.
+#[derive(Debug)]
 enum Attempt {
     /// The caller has its answer.
     Over(Result<Response, ProposeError>),
@@ -51,7 +59,7 @@ impl Group {
 impl Inner {
     pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<Response, ProposeError> {
         let mut leadership = self.leadership.subscribe();
-        let mut proposal = Proposal { stamp_ms: 0, command };
+        let (prepared, command) = Prepared::new(command);
         loop {
             if self.is_draining() {
                 return Err(ProposeError::Draining);
@@ -61,8 +69,8 @@ impl Inner {
             }
             let known = *leadership.borrow_and_update();
             let attempt = match known.leader {
-                Some(_) if known.own => self.propose_here(&mut proposal, known, deadline).await,
-                Some(leader) if leader != self.settings.id => self.forward(&mut proposal, leader, deadline).await,
+                Some(_) if known.own => self.propose_here(&prepared, &command, deadline).await,
+                Some(leader) if leader != self.settings.id => self.forward(&prepared, leader, deadline).await,
                 Some(_) | None => Attempt::Untouched,
             };
             if let Attempt::Over(answer) = attempt {
@@ -80,71 +88,42 @@ impl Inner {
     }
 
     /// For another member: proposes if this one leads.
-    pub(super) async fn propose_forwarded(&self, mut proposal: Proposal, deadline: Instant) -> ForwardAnswer {
-        let known = *self.leadership.borrow();
-        if self.is_draining() || !known.own {
+    pub(super) async fn propose_forwarded(&self, (prepared, command): (Prepared, Command), deadline: Instant) -> ForwardAnswer {
+        if self.is_draining() || !self.leadership.borrow().own {
             return ForwardAnswer::Again;
         }
-        match self.propose_here(&mut proposal, known, deadline).await {
+        match self.propose_here(&prepared, &command, deadline).await {
             Attempt::Over(answer) => ForwardAnswer::Done(answer),
             Attempt::Untouched => ForwardAnswer::Again,
         }
     }
 
-    async fn propose_here(&self, proposal: &mut Proposal, known: Leadership, deadline: Instant) -> Attempt {
-        match self.refuses(&proposal.command) {
+    async fn propose_here(&self, prepared: &Prepared, command: &Command, deadline: Instant) -> Attempt {
+        match self.refuses(command) {
             None => {}
             Some(Refused::For(error)) => return Attempt::Over(Err(error)),
             Some(Refused::ForNow) => return Attempt::Untouched,
         }
-        proposal.stamp_ms = self.transport.clock().stamp();
-        let bytes = proposal.encode();
-        if bytes.len() > COMMAND_BYTES {
+        if prepared.bytes().len() > COMMAND_BYTES {
             return Attempt::Over(Err(ProposeError::TooLarge));
         }
-        let (responder, mut answer) = ProgressResponder::<Types, ClientWriteResult<Types>>::complete_only();
-        let mut leadership = self.leadership.subscribe();
-        match tokio::time::timeout_at(deadline, self.raft.client_write_ff(Data(bytes), Some(responder))).await {
-            // Still in front of openraft's queue, so it is in no log.
-            Err(_) => {
-                return Attempt::Over(Err(ProposeError::Deadline {
-                    outcome: Outcome::NotApplied,
-                }));
-            }
-            // openraft is closing down; it took nothing, but why it stops is told by `failed`, and other members may lead.
-            Ok(Err(_)) => return Attempt::Untouched,
-            Ok(Ok(())) => {}
-        }
-        let lost = until(&mut leadership, |now| !(now.own && now.quorum && now.term == known.term));
-        let answered = tokio::select! {
-            biased;
-            answered = &mut answer => Some(answered),
-            () = tokio::time::sleep_until(deadline) => None,
-            () = lost => self.within_grace(&mut answer, deadline).await,
-        };
-        match answered {
-            Some(Ok(Ok(written))) => Attempt::Over(Ok(written.data)),
-            Some(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Attempt::Untouched,
-            // Its entry was overwritten here; a member may hold a copy that another leader commits.
-            Some(Ok(Err(ClientWriteError::LogEntryDiscarded(_)))) | Some(Err(_)) => {
-                Attempt::Over(Err(ProposeError::NoLeader { outcome: Outcome::Unknown }))
-            }
-            Some(Ok(Err(error @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_))))) => {
-                Attempt::Over(Err(ProposeError::Failed(error.to_string())))
-            }
-            None => Attempt::Over(Err(self.unanswered(deadline))),
+        match self.proposals.push(prepared.clone(), deadline).await {
+            // The proposer answers everything that it has taken, in time.
+            Ok(answer) => answer
+                .await
+                .unwrap_or(Attempt::Over(Err(ProposeError::NoLeader { outcome: Outcome::Unknown }))),
+            Err(attempt) => attempt,
         }
     }
 
-    async fn forward(&self, proposal: &mut Proposal, leader: u64, deadline: Instant) -> Attempt {
+    async fn forward(&self, prepared: &Prepared, leader: u64, deadline: Instant) -> Attempt {
         let Some(peer) = self.address_of(leader) else {
             return Attempt::Untouched;
         };
-        proposal.stamp_ms = 0;
         let patience = deadline.saturating_duration_since(Instant::now());
         let call = ForwardCall {
             patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
-            proposal: proposal.clone(),
+            proposal: prepared.bytes().clone(),
         };
         let body = call.encode();
         if body.len() > COMMAND_BYTES {
@@ -186,10 +165,6 @@ impl Inner {
 
     fn grace_end(&self, deadline: Instant) -> Instant {
         deadline.min(Instant::now() + self.settings.grace())
-    }
-
-    async fn within_grace<T>(&self, answer: &mut oneshot::Receiver<T>, deadline: Instant) -> Option<Result<T, oneshot::error::RecvError>> {
-        tokio::time::timeout_at(self.grace_end(deadline), answer).await.ok()
     }
 
     fn unanswered(&self, deadline: Instant) -> ProposeError {

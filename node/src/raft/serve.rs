@@ -14,6 +14,7 @@ use super::{
         WaitCall,
     },
     freshness::Told,
+    propose::Prepared,
     replacement::ReleaseRequest,
     snapshot,
     types::{Raft, Types},
@@ -102,7 +103,11 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
         }
         Method::Forward => {
             let ForwardCall { patience_ms, proposal } = ForwardCall::decode(body)?;
-            Some(inner.propose_forwarded(proposal, after(patience_ms)).await.encode())
+            let received = Prepared::received(proposal).map_err(|_| Unreadable::Unknown {
+                field: "command",
+                value: 0,
+            })?;
+            Some(inner.propose_forwarded(received, after(patience_ms)).await.encode())
         }
         Method::ReadIndex => {
             let ReadCall { patience_ms, barrier } = ReadCall::decode(body)?;

@@ -7,6 +7,7 @@ mod disks;
 mod fleet;
 mod forming;
 mod gate;
+mod grouping;
 mod losing;
 mod reading;
 mod refusing;

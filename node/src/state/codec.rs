@@ -6,6 +6,7 @@
 
 mod command;
 mod configuration;
+pub mod entry;
 pub(crate) mod message;
 mod response;
 

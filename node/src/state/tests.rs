@@ -4,6 +4,7 @@ mod bounds;
 mod crash;
 mod full;
 mod golden;
+mod many;
 mod model;
 mod put;
 mod quota;

@@ -24,7 +24,7 @@ pub use scan::{Collect, Ended, ScanLimits, ScanRange};
 use waiters::Waiters;
 
 use super::{
-    Applied, Checkpoint, Digest, Record, Tenant, TenantId,
+    Applied, Checkpoint, Digest, Level, Record, Tenant, TenantId,
     tables::{Tables, damaged},
 };
 use crate::storage::{Direction, KeyRange, Keyspace, Reader, Rows, StoreError, keys};
@@ -109,6 +109,11 @@ impl View {
     /// The last stamp that it contains, Unix milliseconds.
     pub fn stamp_ms(&self) -> u64 {
         self.tables.clock_ms
+    }
+
+    /// The feature level of the group.
+    pub fn level(&self) -> Level {
+        Level::NEWEST
     }
 
     /// The settings in force.

@@ -11,7 +11,7 @@ use super::{Read, Unreadable, end, get_entry, get_flag, get_last, get_log_id, ge
 use crate::{
     peer::LOG_STREAM,
     raft::{ProposeError, freshness::Told, read::Barrier, types::Types},
-    state::{Proposal, Response},
+    state::Response,
 };
 
 /// Entries are read for one call until they have about this many bytes (one larger entry still goes).
@@ -247,26 +247,24 @@ impl TransferAnswer {
 pub(in crate::raft) struct ForwardCall {
     /// How long the asker still waits.
     pub(in crate::raft) patience_ms: u32,
-    /// Its stamp is nothing until the leader puts one.
-    pub(in crate::raft) proposal: Proposal,
+    /// A proposal as `propose` prepares it, without a stamp.
+    pub(in crate::raft) proposal: Bytes,
 }
 
 impl ForwardCall {
     pub(in crate::raft) fn encode(&self) -> Bytes {
-        let proposal = self.proposal.encode();
-        let mut bytes = BytesMut::with_capacity(4 + proposal.len());
+        let mut bytes = BytesMut::with_capacity(4 + self.proposal.len());
         bytes.put_u32(self.patience_ms);
-        bytes.put_slice(&proposal);
+        bytes.put_slice(&self.proposal);
         bytes.freeze()
     }
 
     pub(in crate::raft) fn decode(mut bytes: Bytes) -> Read<Self> {
         let patience_ms = bytes.try_get_u32()?;
-        let proposal = Proposal::decode(&bytes).map_err(|_| Unreadable::Unknown {
-            field: "command",
-            value: 0,
-        })?;
-        Ok(ForwardCall { patience_ms, proposal })
+        Ok(ForwardCall {
+            patience_ms,
+            proposal: bytes,
+        })
     }
 }
 

@@ -22,6 +22,7 @@ use self::command::Readable;
 use crate::{
     log::{Inspected, Inspection, LogId, OpenError, Vote},
     raft::Logged,
+    state::Proposal,
 };
 
 /// Why a log was not printed, or not to its end.
@@ -63,9 +64,14 @@ enum Line {
     Command {
         #[serde(flatten)]
         place: Place,
-        #[serde(rename = "stampMs")]
-        stamp_ms: u64,
-        command: Readable,
+        #[serde(flatten)]
+        said: Said,
+    },
+    /// An entry of many writes.
+    Writes {
+        #[serde(flatten)]
+        place: Place,
+        writes: Vec<Said>,
     },
     Membership {
         #[serde(flatten)]
@@ -89,6 +95,23 @@ enum Line {
         committed: Option<IdLine>,
         purged: Option<IdLine>,
     },
+}
+
+/// A command with its stamp.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    stamp_ms: u64,
+    command: Readable,
+}
+
+impl Said {
+    fn of(Proposal { stamp_ms, command }: Proposal, values: bool) -> Said {
+        Said {
+            stamp_ms,
+            command: Readable::of(command, values),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -182,8 +205,11 @@ fn line(found: Inspected, values: bool) -> Line {
     match Logged::read(entry.payload) {
         Logged::Proposal(proposal) => Line::Command {
             place,
-            stamp_ms: proposal.stamp_ms,
-            command: Readable::of(proposal.command, values),
+            said: Said::of(proposal, values),
+        },
+        Logged::Writes(writes) => Line::Writes {
+            place,
+            writes: writes.into_iter().map(|write| Said::of(write, values)).collect(),
         },
         Logged::Membership { configurations, members } => Line::Membership {
             place,

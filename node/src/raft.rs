@@ -103,6 +103,7 @@ struct Inner {
     started: Instant,
     freshness: Arc<Freshness>,
     retention: Arc<Retention>,
+    proposals: propose::Queue,
     leadership: watch::Sender<Leadership>,
     status: watch::Sender<GroupStatus>,
     failure: watch::Sender<Option<String>>,
@@ -222,11 +223,13 @@ impl Group {
             started,
             freshness,
             retention,
+            proposals: propose::Queue::new(),
         });
         inner.status.send_replace(inner.read_status());
         let tasks = [
             runtime::spawn(Arc::clone(&inner).watch_metrics()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).watch_recovery()).abort_handle(),
+            runtime::spawn(Arc::clone(&inner).propose_waiting()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).lead()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).raise_level()).abort_handle(),
             runtime::spawn(Arc::clone(&inner).finish_changes()).abort_handle(),

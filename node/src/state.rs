@@ -1,6 +1,6 @@
 //! The replicated state machine: what every member does with a committed entry.
 //!
-//! In: committed entries, in order, from `raft`. Out: one answer per entry for its proposer, rows in `storage`, and a [`View`] of the
+//! In: committed entries, in order, from `raft`. Out: one answer per command for its proposer, rows in `storage`, and a [`View`] of the
 //! state between two batches for readers. Equal entries give equal rows and equal answers on every member: the only clock is the
 //! entry's stamp, the only configuration is what came through the log. Absent by design: clocks, randomness, sockets, openraft, axum,
 //! the free space of the disk.
@@ -63,6 +63,18 @@ pub enum Body {
     Membership(Bytes),
     /// A command with its stamp.
     Proposal(Proposal),
+    /// Writes, each with its stamp, in order. All of them are in one batch: `applied` names entries, so no batch ends inside of one.
+    Writes(Vec<Proposal>),
+}
+
+impl Body {
+    /// How many answers it is given.
+    pub fn answers(&self) -> usize {
+        match self {
+            Body::Blank | Body::Membership(_) | Body::Proposal(_) => 1,
+            Body::Writes(writes) => writes.len(),
+        }
+    }
 }
 
 /// A committed entry.

@@ -16,7 +16,6 @@ mod tests;
 
 use std::{io, sync::Arc};
 
-use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use openraft::{
     OptionalSend,
@@ -29,19 +28,22 @@ use super::{
     log_store::Durable,
     retention::Persisted,
     snapshot::{self, Contents, Snapshot, SnapshotMeta},
-    types::{self, Entry, LogId, Payload, StoredMembership, Types},
+    types::{self, Answers, Entry, LogId, Payload, StoredMembership, Types},
 };
 use crate::{
     runtime,
-    state::{Applied, Body, Input, Machine, Proposal, Response, View, Views},
+    state::{
+        Applied, Body, Input, Machine, Response, View, Views,
+        codec::entry::{self, Proposals},
+    },
     storage::{Incoming, Keyspace, Store, StoreError},
 };
 
 pub(super) use progress::Progress;
 use space::Patience;
 
-/// A batch is this many entries …
-const BATCH_ENTRIES: usize = 1024;
+/// A batch is this many writes …
+const BATCH_WRITES: usize = 1024;
 /// … or this many bytes, whichever comes first.
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -64,10 +66,16 @@ enum Work {
     Install(Contents, oneshot::Sender<io::Result<()>>),
 }
 
-/// Entries to apply, and who waits for their answers.
+/// Entries to apply, and who waits for their answers, one per write.
 struct Batch {
     entries: Vec<Entry>,
     done: oneshot::Sender<io::Result<Vec<Response>>>,
+}
+
+/// Who waits for an entry, and for how many answers.
+struct Waiter {
+    responder: Option<ApplyResponder<Types>>,
+    answers: usize,
 }
 
 /// Tells when the apply thread has ended: everything applied is durable then.
@@ -168,7 +176,7 @@ fn copy(view: &View, mut into: Box<dyn Incoming>) -> Result<u64, StoreError> {
     for keyspace in Keyspace::ALL {
         let mut rows = view.rows(keyspace);
         loop {
-            let some = rows.by_ref().take(BATCH_ENTRIES).collect::<Result<Vec<_>, _>>()?;
+            let some = rows.by_ref().take(BATCH_WRITES).collect::<Result<Vec<_>, _>>()?;
             if some.is_empty() {
                 break;
             }
@@ -187,15 +195,13 @@ pub(super) fn input(entry: &Entry) -> io::Result<Input> {
     let body = match payload {
         Payload::Blank => Body::Blank,
         Payload::Membership(membership) => Body::Membership(encoding::encode_membership(membership)),
-        Payload::Normal(types::Data(bytes)) => Body::Proposal(
-            decode(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("log entry {log_id}: {error}")))?,
-        ),
+        Payload::Normal(types::Data(bytes)) => match entry::decode(bytes) {
+            Ok(Proposals::One(proposal)) => Body::Proposal(proposal),
+            Ok(Proposals::Many(writes)) => Body::Writes(writes),
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("log entry {log_id}: {error}"))),
+        },
     };
     Ok(Input { id, body })
-}
-
-fn decode(bytes: &Bytes) -> Result<Proposal, crate::state::DecodeError> {
-    Proposal::decode(bytes)
 }
 
 impl StateMachine {
@@ -204,7 +210,7 @@ impl StateMachine {
         self.persisted.subscribe()
     }
 
-    async fn hand_over(&mut self, entries: Vec<Entry>, responders: Vec<Option<ApplyResponder<Types>>>) -> io::Result<()> {
+    async fn hand_over(&mut self, entries: Vec<Entry>, waiters: Vec<Waiter>) -> io::Result<()> {
         if let Some(last) = entries.last().map(|entry| entry.log_id.index) {
             let reached = |durable: &Durable| matches!(durable, Durable::Failed) || matches!(durable, Durable::Below(end) if last < *end);
             match self.durable.wait_for(reached).await.map(|durable| *durable) {
@@ -216,9 +222,12 @@ impl StateMachine {
         self.work.send(Work::Apply(Batch { entries, done })).map_err(|_| ended())?;
         let answers = applied.await.map_err(|_| ended())??;
         // Here and not on the apply thread: from there each waiter would be woken by a system call of its own.
-        for (responder, answer) in responders.into_iter().zip(answers) {
-            if let Some(responder) = responder {
-                responder.send(answer);
+        let mut left = answers.into_iter();
+        for Waiter { responder, answers } in waiters {
+            let some = left.by_ref().take(answers);
+            match responder {
+                Some(responder) => responder.send(Answers(some.collect())),
+                None => some.for_each(drop),
             }
         }
         Ok(())
@@ -242,26 +251,31 @@ impl RaftStateMachine<Types> for StateMachine {
         Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
         let mut batch = Vec::new();
-        let mut responders = Vec::new();
-        let mut bytes = 0;
+        let mut waiters = Vec::new();
+        let (mut writes, mut bytes) = (0, 0);
         while let Some((entry, responder)) = entries.try_next().await? {
             self.applied = Some(entry.log_id);
+            let mut answers = 1;
             match &entry.payload {
                 Payload::Blank => {}
-                Payload::Normal(data) => bytes += data.0.len(),
+                Payload::Normal(data) => {
+                    bytes += data.0.len();
+                    answers = entry::answers(&data.0);
+                }
                 Payload::Membership(membership) => self.membership = StoredMembership::new(Some(entry.log_id), membership.clone()),
             }
             batch.push(entry);
-            responders.push(responder);
-            if batch.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES {
-                self.hand_over(std::mem::take(&mut batch), std::mem::take(&mut responders)).await?;
-                bytes = 0;
+            waiters.push(Waiter { responder, answers });
+            writes += answers;
+            if writes >= BATCH_WRITES || bytes >= BATCH_BYTES {
+                self.hand_over(std::mem::take(&mut batch), std::mem::take(&mut waiters)).await?;
+                (writes, bytes) = (0, 0);
             }
         }
         if batch.is_empty() {
             Ok(())
         } else {
-            self.hand_over(batch, responders).await
+            self.hand_over(batch, waiters).await
         }
     }
 

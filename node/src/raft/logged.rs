@@ -8,7 +8,10 @@ use super::{
     encoding,
     types::{Data, Member, Payload},
 };
-use crate::state::Proposal;
+use crate::state::{
+    Proposal,
+    codec::entry::{self, Proposals},
+};
 
 /// One entry's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub enum Logged {
     Blank,
     /// A command with its stamp.
     Proposal(Proposal),
+    /// Many writes, each with its stamp.
+    Writes(Vec<Proposal>),
     /// The group's members from here on.
     Membership {
         /// The ids of the voters; two sets while one configuration replaces another.
@@ -33,8 +38,9 @@ impl Logged {
     pub fn read(payload: Bytes) -> Logged {
         match encoding::decode_payload(payload) {
             Ok(Payload::Blank) => Logged::Blank,
-            Ok(Payload::Normal(Data(bytes))) => match Proposal::decode(&bytes) {
-                Ok(proposal) => Logged::Proposal(proposal),
+            Ok(Payload::Normal(Data(bytes))) => match entry::decode(&bytes) {
+                Ok(Proposals::One(proposal)) => Logged::Proposal(proposal),
+                Ok(Proposals::Many(writes)) => Logged::Writes(writes),
                 Err(error) => Logged::Unreadable(error.to_string()),
             },
             Ok(Payload::Membership(membership)) => {

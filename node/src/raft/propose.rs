@@ -1,15 +1,23 @@
 //! A command's way into the log. In: a command and a deadline, on any member. Out: the state machine's answer, or an error that says
 //! whether the command may have been applied. Absent: what the command does.
 //!
-//! openraft answers a proposal only when its entry is applied or overwritten, which may be never. So an answer is awaited beside the
-//! deadline and beside the loss of the leadership that it was proposed under; after such a loss it has the time of an election to come
-//! all the same (a new leader commits what the old one had replicated), and is unknown then.
+//! On the leader a command waits in a queue, from which one task makes entries: as many writes as wait share one. Each keeps its own
+//! deadline and its own answer.
+
+mod flying;
+mod prepared;
+mod proposer;
+mod queue;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests;
 
 use std::time::Duration;
 
 use kvfleet_api::error::Outcome;
-use openraft::{errors::ClientWriteError, impls::ProgressResponder, raft::ClientWriteResult};
-use tokio::{sync::oneshot, sync::watch, time::Instant};
+use tokio::{sync::watch, time::Instant};
+
+pub(super) use self::{prepared::Prepared, queue::Queue};
 
 use super::{
     Cost, Group, Inner, ProposeError,
@@ -17,11 +25,10 @@ use super::{
     fitness::Refused,
     raising,
     status::Leadership,
-    types::{Data, Types},
 };
 use crate::{
     peer::{CallError, Lane, Method},
-    state::{Command, Proposal, Response},
+    state::{Command, Response},
 };
 
 /// The largest command, encoded: the largest value twice over, and half a frame.
@@ -32,6 +39,7 @@ pub(super) const COMMAND_BYTES: usize = 16 << 20;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What became of one attempt.
+#[derive(Debug)]
 enum Attempt {
     /// The caller has its answer.
     Over(Result<Response, ProposeError>),
@@ -61,7 +69,7 @@ impl Inner {
     pub(super) async fn propose(&self, command: Command, cost: Cost, deadline: Instant) -> Result<Response, ProposeError> {
         let mut leadership = self.leadership.subscribe();
         raising::admit(command.level(), self.views.peek().level())?;
-        let mut proposal = Proposal { stamp_ms: 0, command };
+        let (prepared, command) = Prepared::new(command);
         loop {
             if self.is_draining() {
                 return Err(ProposeError::Draining);
@@ -71,8 +79,8 @@ impl Inner {
             }
             let known = *leadership.borrow_and_update();
             let attempt = match known.leader {
-                Some(_) if known.own => self.propose_here(&mut proposal, known, deadline).await,
-                Some(leader) if leader != self.settings.id => self.forward(&mut proposal, cost, leader, deadline).await,
+                Some(_) if known.own => self.propose_here(&prepared, &command, deadline).await,
+                Some(leader) if leader != self.settings.id => self.forward(&prepared, cost, leader, deadline).await,
                 Some(_) | None => Attempt::Untouched,
             };
             if let Attempt::Over(answer) = attempt {
@@ -90,77 +98,48 @@ impl Inner {
     }
 
     /// For another member: proposes if this one leads, and if the tenant may have more waiting here.
-    pub(super) async fn propose_forwarded(&self, mut proposal: Proposal, cost: Cost, deadline: Instant) -> ForwardAnswer {
-        let known = *self.leadership.borrow();
-        if self.is_draining() || !known.own {
+    pub(super) async fn propose_forwarded(&self, (prepared, command): (Prepared, Command), cost: Cost, deadline: Instant) -> ForwardAnswer {
+        if self.is_draining() || !self.leadership.borrow().own {
             return ForwardAnswer::Again;
         }
-        let Some(_held) = self.inflow.take(&proposal.command, cost) else {
+        let Some(_held) = self.inflow.take(&command, cost) else {
             return ForwardAnswer::Done(Err(ProposeError::Overloaded));
         };
-        match self.propose_here(&mut proposal, known, deadline).await {
+        match self.propose_here(&prepared, &command, deadline).await {
             Attempt::Over(answer) => ForwardAnswer::Done(answer),
             Attempt::Untouched => ForwardAnswer::Again,
         }
     }
 
-    async fn propose_here(&self, proposal: &mut Proposal, known: Leadership, deadline: Instant) -> Attempt {
-        if let Err(error) = raising::admit(proposal.command.level(), self.views.peek().level()) {
+    async fn propose_here(&self, prepared: &Prepared, command: &Command, deadline: Instant) -> Attempt {
+        if let Err(error) = raising::admit(command.level(), self.views.peek().level()) {
             return Attempt::Over(Err(error));
         }
-        match self.refuses(&proposal.command) {
+        match self.refuses(command) {
             None => {}
             Some(Refused::For(error)) => return Attempt::Over(Err(error)),
             Some(Refused::ForNow) => return Attempt::Untouched,
         }
-        proposal.stamp_ms = self.transport.clock().stamp();
-        let bytes = proposal.encode();
-        if bytes.len() > COMMAND_BYTES {
+        if prepared.bytes().len() > COMMAND_BYTES {
             return Attempt::Over(Err(ProposeError::TooLarge));
         }
-        let (responder, mut answer) = ProgressResponder::<Types, ClientWriteResult<Types>>::complete_only();
-        let mut leadership = self.leadership.subscribe();
-        match tokio::time::timeout_at(deadline, self.raft.client_write_ff(Data(bytes), Some(responder))).await {
-            // Still in front of openraft's queue, so it is in no log.
-            Err(_) => {
-                return Attempt::Over(Err(ProposeError::Deadline {
-                    outcome: Outcome::NotApplied,
-                }));
-            }
-            // openraft is closing down; it took nothing, but why it stops is told by `failed`, and other members may lead.
-            Ok(Err(_)) => return Attempt::Untouched,
-            Ok(Ok(())) => {}
-        }
-        let lost = until(&mut leadership, |now| !(now.own && now.quorum && now.term == known.term));
-        let answered = tokio::select! {
-            biased;
-            answered = &mut answer => Some(answered),
-            () = tokio::time::sleep_until(deadline) => None,
-            () = lost => self.within_grace(&mut answer, deadline).await,
-        };
-        match answered {
-            Some(Ok(Ok(written))) => Attempt::Over(Ok(written.data)),
-            Some(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Attempt::Untouched,
-            // Its entry was overwritten here; a member may hold a copy that another leader commits.
-            Some(Ok(Err(ClientWriteError::LogEntryDiscarded(_)))) | Some(Err(_)) => {
-                Attempt::Over(Err(ProposeError::NoLeader { outcome: Outcome::Unknown }))
-            }
-            Some(Ok(Err(error @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_))))) => {
-                Attempt::Over(Err(ProposeError::Failed(error.to_string())))
-            }
-            None => Attempt::Over(Err(self.unanswered(deadline))),
+        match self.proposals.push(prepared.clone(), deadline).await {
+            // The proposer answers everything that it has taken, in time.
+            Ok(answer) => answer
+                .await
+                .unwrap_or(Attempt::Over(Err(ProposeError::NoLeader { outcome: Outcome::Unknown }))),
+            Err(attempt) => attempt,
         }
     }
 
-    async fn forward(&self, proposal: &mut Proposal, cost: Cost, leader: u64, deadline: Instant) -> Attempt {
+    async fn forward(&self, prepared: &Prepared, cost: Cost, leader: u64, deadline: Instant) -> Attempt {
         let Some(peer) = self.address_of(leader) else {
             return Attempt::Untouched;
         };
-        proposal.stamp_ms = 0;
         let patience = deadline.saturating_duration_since(Instant::now());
         let call = ForwardCall {
             patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
-            proposal: proposal.encode(),
+            proposal: prepared.bytes().clone(),
             cost: cost.0,
         };
         let body = call.encode();
@@ -203,10 +182,6 @@ impl Inner {
 
     fn grace_end(&self, deadline: Instant) -> Instant {
         deadline.min(Instant::now() + self.settings.grace())
-    }
-
-    async fn within_grace<T>(&self, answer: &mut oneshot::Receiver<T>, deadline: Instant) -> Option<Result<T, oneshot::error::RecvError>> {
-        tokio::time::timeout_at(self.grace_end(deadline), answer).await.ok()
     }
 
     fn unanswered(&self, deadline: Instant) -> ProposeError {

@@ -13,7 +13,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
 
 use super::{
-    Barrier, Inner, MembershipError, MembershipRefusal, ProposeError, ReadPoint,
+    Inner, MembershipError, MembershipRefusal, ProposeError, ReadPoint,
     status::{self, Leadership},
     types::{Data, LogId},
 };
@@ -148,7 +148,7 @@ impl Inner {
     async fn look_at_level(&self, known: Leadership) -> Look {
         let _turn = self.level_turn.lock().await;
         // A hold that was acknowledged before is in force, also on a leader that has not applied it yet.
-        let Ok(ReadPoint { view, .. }) = self.read_barrier(Barrier::Quorum, Instant::now() + ANSWER).await else {
+        let Ok(ReadPoint { view, .. }) = self.own_read(Instant::now() + ANSWER).await else {
             return Look::Later;
         };
         let (next, holds) = (view.level().next(), view.settings().hold_level);

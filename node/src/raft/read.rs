@@ -149,25 +149,32 @@ impl Inner {
             .map_or(Ok(()), |reason| Err(ReadError::Failed(reason.clone())))
     }
 
-<<<<<<< HEAD
-    pub(super) async fn read_barrier(&self, barrier: Barrier, deadline: Instant) -> Result<ReadPoint, ReadError> {
-=======
     async fn read_barrier(&self, queue: &mpsc::UnboundedSender<Asked>, deadline: Instant) -> Result<ReadPoint, ReadError> {
->>>>>>> h-admit
+        let ask = || async {
+            let (asked, answer) = oneshot::channel();
+            // The queue ends with the group, and then the answer does not come.
+            let _ = queue.send(asked);
+            match tokio::time::timeout_at(deadline, answer).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) | Err(_) => ReadAnswer::Again,
+            }
+        };
+        self.read_point(ask, deadline).await
+    }
+
+    /// For the group's own tasks: not in a queue with tenants' reads.
+    pub(super) async fn own_read(&self, deadline: Instant) -> Result<ReadPoint, ReadError> {
+        let ask = || self.ask_leader(Barrier::Quorum);
+        self.read_point(ask, deadline).await
+    }
+
+    async fn read_point<F: Future<Output = ReadAnswer>>(&self, ask: impl Fn() -> F, deadline: Instant) -> Result<ReadPoint, ReadError> {
         let mut leadership = self.leadership.subscribe();
         loop {
             self.check_reads()?;
             let known = *leadership.borrow_and_update();
             let answer = match known.leader {
-                Some(leader) if known.own || leader != self.settings.id => {
-                    let (asked, answer) = oneshot::channel();
-                    // The queue ends with the group, and then the answer does not come.
-                    let _ = queue.send(asked);
-                    match tokio::time::timeout_at(deadline, answer).await {
-                        Ok(Ok(answer)) => answer,
-                        Ok(Err(_)) | Err(_) => ReadAnswer::Again,
-                    }
-                }
+                Some(leader) if known.own || leader != self.settings.id => ask().await,
                 Some(_) | None => ReadAnswer::Again,
             };
             if let ReadAnswer::At { index, stamp_ms } = answer {

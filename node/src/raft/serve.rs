@@ -14,6 +14,7 @@ use super::{
         WaitCall,
     },
     freshness::Told,
+    propose::Prepared,
     replacement::ReleaseRequest,
     snapshot,
     types::{Raft, Types},
@@ -21,7 +22,6 @@ use super::{
 use crate::{
     peer::{Method, Refusal, Reply, Request, Service},
     runtime,
-    state::Proposal,
 };
 
 /// How many appends of a stream may wait for openraft.
@@ -102,17 +102,12 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
                 .map(|answer| TransferAnswer(answer).encode())
         }
         Method::Forward => {
-            let ForwardCall {
-                patience_ms,
-                proposal,
-                cost,
-            } = ForwardCall::decode(body)?;
-            let unreadable = |_| Unreadable::Unknown {
+            let call = ForwardCall::decode(body)?;
+            let received = Prepared::received(call.proposal).map_err(|_| Unreadable::Unknown {
                 field: "command",
                 value: 0,
-            };
-            let proposal = Proposal::decode(&proposal).map_err(unreadable)?;
-            Some(inner.propose_forwarded(proposal, Cost(cost), after(patience_ms)).await.encode())
+            })?;
+            Some(inner.propose_forwarded(received, Cost(call.cost), after(call.patience_ms)).await.encode())
         }
         Method::ReadIndex => {
             let call = ReadCall::decode(body)?;

@@ -8,6 +8,7 @@ mod fleet;
 mod forming;
 mod gate;
 mod inflow;
+mod grouping;
 mod losing;
 mod raising;
 mod reading;

@@ -15,7 +15,7 @@ openraft::declare_raft_types!(
     /// One shard's Raft: a leader per term, members by random u64.
     pub Types:
         D = Data,
-        R = Response,
+        R = Answers,
         NodeId = u64,
         Node = Member,
         Term = u64,
@@ -37,7 +37,7 @@ pub(super) type Membership = openraft::Membership<u64, Member>;
 pub(super) type StoredMembership = openraft::StoredMembership<Committed, u64, Member>;
 pub(super) type Raft = openraft::Raft<Types, super::apply::StateMachine>;
 
-/// A proposal as `state` encodes it. Shared, never copied, from the request that built it to the disk.
+/// A proposal or a list of writes, as `state` encodes it (`state::codec::entry`). Shared, never copied, from the request that built it to the disk.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Data(pub Bytes);
 
@@ -51,6 +51,16 @@ impl fmt::Debug for Data {
 impl fmt::Display for Data {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} bytes", self.0.len())
+    }
+}
+
+/// What an entry's proposer is told: one answer per write, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answers(pub Vec<Response>);
+
+impl fmt::Display for Answers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} answers", self.0.len())
     }
 }
 

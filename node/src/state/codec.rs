@@ -6,6 +6,7 @@
 //! Absent by design: serde. A field that is renamed or reordered in a Rust type must not move a byte on disk.
 
 mod configuration;
+pub mod entry;
 pub(crate) mod fields;
 pub(crate) mod message;
 pub(crate) mod numbered;

@@ -101,11 +101,17 @@ impl Draft {
 
     /// Moves the clock to the stamp, never back, and counts what has expired, up to a bound. Answers the moment that is in force.
     pub(super) fn advance(&mut self, stamp_ms: u64) -> Result<u64, StoreError> {
-        self.tables.clock_ms = self.tables.clock_ms.max(stamp_ms);
+        self.pass_time(stamp_ms);
         if self.tables.counting() {
             self.count_expired()?;
         }
         Ok(self.tables.clock_ms)
+    }
+
+    /// Moves the clock to the stamp, never back, and counts nothing: what is expired by then is counted by the next entry.
+    pub(super) fn pass_time(&mut self, stamp_ms: u64) -> u64 {
+        self.tables.clock_ms = self.tables.clock_ms.max(stamp_ms);
+        self.tables.clock_ms
     }
 
     fn count_expired(&mut self) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Applied, Body, Input, Level, Response, apply,
+    Applied, Body, Input, Level, Proposal, Response, apply,
     draft::Draft,
     tables::{self, Loaded, Tables},
     view::{Publisher, View, Views},
@@ -111,8 +111,8 @@ impl<S: Store> Machine<S> {
     }
 
     /// Takes entries from the front and applies them in one atomic batch, at least one and as many as make a batch of bounded work, and
-    /// publishes the view of it before it returns the answers, one per entry taken. An entry that was applied before is skipped and answered
-    /// [`Response::None`]. Blocks. The batch is in memory: 16 MiB of rows that were read or written, 4,096 of them, and what the last entry
+    /// publishes the view of it before it returns the answers: one per entry taken, and of an entry of many writes one per write
+    /// ([`Body::answers`]). An entry that was applied before is skipped and answered [`Response::None`]. Blocks. The batch is in memory: 16 MiB of rows that were read or written, 4,096 of them, and what the last entry
     /// adds to that.
     ///
     /// # Errors
@@ -129,9 +129,10 @@ impl<S: Store> Machine<S> {
     fn apply_batch(&mut self, inputs: &mut VecDeque<Input>) -> Result<Vec<Response>, StoreError> {
         if let Some((through, answers)) = self.unconfirmed.take()
             && self.applied == Some(through)
-            && answers.len().checked_sub(1).and_then(|last| inputs.get(last)).map(|last| last.id) == Some(through)
+            && let Some(last) = inputs.iter().position(|input| input.id == through)
+            && inputs.iter().take(last + 1).map(|input| input.body.answers()).sum::<usize>() == answers.len()
         {
-            inputs.drain(..answers.len());
+            inputs.drain(..=last);
             return Ok(answers);
         }
         let reader = Counted {
@@ -144,20 +145,22 @@ impl<S: Store> Machine<S> {
         let mut answers = Vec::with_capacity(inputs.len());
         while let Some(Input { id, body }) = inputs.pop_front() {
             if applied.is_some_and(|applied| id.index <= applied.index) {
-                answers.push(Response::None);
+                answers.extend(std::iter::repeat_n(Response::None, body.answers()));
                 continue;
             }
-            answers.push(match body {
-                Body::Blank => Response::None,
+            match body {
+                Body::Blank => answers.push(Response::None),
                 Body::Membership(bytes) => {
                     membership = Some((id, bytes));
-                    Response::None
+                    answers.push(Response::None);
                 }
-                Body::Proposal(proposal) => {
-                    let now_ms = draft.advance(proposal.stamp_ms)?;
-                    apply::apply(&mut draft, now_ms, proposal.command)?
+                Body::Proposal(proposal) => answers.push(apply_one(&mut draft, proposal, true)?),
+                Body::Writes(writes) => {
+                    for (place, write) in writes.into_iter().enumerate() {
+                        answers.push(apply_one(&mut draft, write, place == 0)?);
+                    }
                 }
-            });
+            }
             draft.tables.pass(id.index);
             applied = Some(id);
             if draft.is_large() {
@@ -315,4 +318,14 @@ impl<S: Store> Machine<S> {
     pub fn disk_bytes(&self) -> Result<u64, StoreError> {
         self.store.disk_bytes()
     }
+}
+
+/// The `first` command of an entry counts what has expired, within the bound of an entry; the others only move the clock.
+fn apply_one(draft: &mut Draft, proposal: Proposal, first: bool) -> Result<Response, StoreError> {
+    let now_ms = if first {
+        draft.advance(proposal.stamp_ms)?
+    } else {
+        draft.pass_time(proposal.stamp_ms)
+    };
+    apply::apply(draft, now_ms, proposal.command)
 }

@@ -6,6 +6,7 @@ mod full;
 mod golden;
 mod level;
 mod lists;
+mod many;
 mod model;
 mod put;
 mod quota;

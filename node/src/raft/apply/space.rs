@@ -73,16 +73,19 @@ pub(super) fn apply<S: Store>(
     patience: &mut Patience,
 ) -> io::Result<Vec<Response>> {
     let mut answers = Vec::with_capacity(entries.len());
+    let mut applied = 0;
     let mut inputs = VecDeque::new();
-    while answers.len() < entries.len() {
+    while applied < entries.len() {
         if inputs.is_empty() {
-            // What has no answer yet: everything, or what is left after a batch that found no space.
-            inputs = entries.iter().skip(answers.len()).map(input).collect::<io::Result<_>>()?;
+            // What is not applied yet: everything, or what is left after a batch that found no space. Whole entries, never a part of one:
+            // the rows of an entry are in one batch with its index.
+            inputs = entries.iter().skip(applied).map(input).collect::<io::Result<_>>()?;
         }
         match machine.apply_some(&mut inputs) {
             Ok(mut some) => {
                 patience.glance(machine);
                 answers.append(&mut some);
+                applied = entries.len() - inputs.len();
             }
             Err(error) if lacks_space(machine, &error, patience) => {
                 wait(machine, &error, progress, patience)?;

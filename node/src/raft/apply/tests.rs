@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     raft::types::{Data, Entry, Payload, log_id},
-    state::{Command, Condition, Done, Kind, Machine, Operation, Proposal, Put, TenantId, Ttl},
+    state::{Command, Condition, Done, Kind, Machine, Operation, Proposal, Put, TenantId, Ttl, codec},
     storage::{Calls, Direction, FjallStore, KeyRange, Keyspace, Reader, Rows, Store, StoreError, Write},
 };
 
@@ -85,6 +85,15 @@ fn entry(index: u64, command: Command) -> Entry {
     Entry {
         log_id: log_id(1, index),
         payload: Payload::Normal(Data(proposal.encode())),
+    }
+}
+
+fn list(index: u64, commands: impl Iterator<Item = Command>) -> Entry {
+    let proposals: Vec<_> = commands.map(|command| Proposal { stamp_ms: 0, command }.encode()).collect();
+    let writes = proposals.iter().map(|proposal| (1_700_000_000_000, proposal));
+    Entry {
+        log_id: log_id(1, index),
+        payload: Payload::Normal(Data(codec::entry::encode(writes))),
     }
 }
 
@@ -210,6 +219,47 @@ fn a_batch_that_is_cut_and_finds_no_space_half_way_answers_everything() {
             .collect();
         assert_eq!(revisions, (2..12).collect::<Vec<_>>());
         assert_eq!(views.latest().revision(), 11);
+        views.latest().scrub().unwrap();
+    }
+}
+
+/// Entries of many writes beside entries of one, with a failure before, between and behind them: the batch that met the full disk is given
+/// again in whole entries.
+#[test]
+fn entries_of_many_writes_that_find_no_space_are_applied_once() {
+    for fails in 0..3 {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut machine, views) = Machine::open(Slow {
+            store: FjallStore::open(directory.path()).unwrap(),
+            get: Duration::ZERO,
+            write: Duration::ZERO,
+            fails: None,
+        })
+        .unwrap();
+        let progress = Progress::new(machine.calls());
+        let mut patience = Patience::NEW;
+        space::apply(&mut machine, &[entry(1, tenant())], &progress, &mut patience).unwrap();
+        machine.store_mut().fails = Some(fails);
+        let entries: Vec<_> = (0..9)
+            .map(|n| match n % 2 {
+                0 => list(2 + n, (0..4).map(|m| put(&format!("k{n}/{m}"), 1 << 20))),
+                _ => entry(2 + n, put(&format!("k{n}"), 4 << 20)),
+            })
+            .collect();
+        let answers = space::apply(&mut machine, &entries, &progress, &mut patience).unwrap();
+        assert!(
+            machine.store_mut().fails.is_none(),
+            "three batches were written, and one of them failed"
+        );
+        let revisions: Vec<_> = answers
+            .iter()
+            .map(|answer| match answer.done() {
+                Some(Done::Put(written)) => written.revision,
+                _ => panic!("{answer:?}"),
+            })
+            .collect();
+        assert_eq!(revisions, (1..=5 * 4 + 4).map(|n| revisions[0] - 1 + n).collect::<Vec<_>>());
+        assert_eq!(views.latest().revision(), *revisions.last().unwrap());
         views.latest().scrub().unwrap();
     }
 }

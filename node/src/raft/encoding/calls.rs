@@ -117,7 +117,7 @@ pub(in crate::raft) struct ForwardCall {
     /// How long the asker still waits.
     #[prost(uint32, tag = "1")]
     pub(in crate::raft) patience_ms: u32,
-    /// A proposal as `state` encodes it. Its stamp is nothing until the leader puts one.
+    /// A proposal as `propose` prepares it, without a stamp.
     #[prost(bytes = "bytes", tag = "2")]
     pub(in crate::raft) proposal: Bytes,
     /// What the asker has counted for the request, bytes; 0 when it counts nothing.

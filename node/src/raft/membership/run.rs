@@ -21,7 +21,7 @@ use super::{
     picture::Behind,
 };
 use crate::{
-    raft::{Barrier, Group, Inner, TransferError, propose::until, raising, status::Leadership, types::Member},
+    raft::{Group, Inner, TransferError, propose::until, raising, status::Leadership, types::Member},
     runtime,
 };
 
@@ -279,7 +279,7 @@ impl Inner {
             );
         }
         // A level that an earlier leader has raised is in what a quorum says is committed.
-        let Ok(point) = self.read_barrier(Barrier::Quorum, Instant::now() + IDENTIFY).await else {
+        let Ok(point) = self.own_read(Instant::now() + IDENTIFY).await else {
             return Ok(Ended::Lost);
         };
         raising::admit_member(new, found.levels, point.view.level())?;

@@ -65,7 +65,7 @@ async fn raise_unasked(fleet: &Fleet, leader: usize) {
     let command = Command::RaiseLevel { level: Level(2) };
     let proposal = Proposal { stamp_ms: 1, command };
     let written = fleet.group(leader).inner.raft.client_write(Data(proposal.encode())).await;
-    assert_eq!(written.unwrap().data, Response::Level(Level(2)));
+    assert_eq!(written.unwrap().data.0, [Response::Level(Level(2))]);
 }
 
 /// A leader that is not `other`.

@@ -135,3 +135,29 @@ fn other_failures_are_not_taken_for_a_full_disk() {
         assert!(error.is_full(), "{error}");
     }
 }
+
+/// The answers of a batch whose rows had reached the disk are found again by its entries, however many answers each of them has.
+#[test]
+fn an_entry_of_many_writes_that_met_a_full_disk_is_applied_once() {
+    for next in [Next::Fails, Next::FailsAfterwards] {
+        let (_directory, mut machine, views) = opened(next);
+        let writes = |keys: [&str; 2]| {
+            keys.map(|key| Proposal {
+                stamp_ms: START,
+                command: put(key, "new"),
+            })
+            .to_vec()
+        };
+        let input = |index, keys| Input {
+            id: Applied { term: 1, index },
+            body: Body::Writes(writes(keys)),
+        };
+        let batch = || vec![input(3, ["k", "l"]), input(4, ["m", "n"])];
+        assert!(machine.apply(batch()).unwrap_err().is_full());
+        machine.reopen().unwrap();
+        let answers = machine.apply(batch()).unwrap();
+        assert!(answers.iter().all(|answer| matches!(answer.done(), Some(Done::Put(_)))), "{answers:?}");
+        assert_eq!((answers.len(), views.latest().revision()), (4, 6));
+        views.latest().scrub().unwrap();
+    }
+}

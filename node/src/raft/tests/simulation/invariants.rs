@@ -51,13 +51,16 @@ impl Observed {
 /// Everything committed, applied by one member alone, one entry after the other.
 pub(super) struct Replay {
     steps: Vec<Step>,
+    applied: u64,
     digest: u64,
 }
 
-/// One entry.
+/// One command, or an entry that holds none.
 pub(super) struct Step {
+    index: u64,
     command: Option<Command>,
     response: Response,
+    /// The state after its entry.
     view: std::sync::Arc<View>,
 }
 
@@ -65,34 +68,46 @@ impl Replay {
     fn new(logs: &LogMatching) -> Result<Self, String> {
         let store = MemoryStore::default();
         let (mut machine, views) = Machine::open(store.clone()).map_err(|error| error.to_string())?;
-        let mut steps = Vec::new();
+        let (mut steps, mut applied) = (Vec::new(), 0);
         for entry in logs.entries()? {
             let index = entry.id.index;
             let input = from_stored(entry)
                 .and_then(|entry| input(&entry))
                 .map_err(|error| error.to_string())?;
-            let command = match &input.body {
-                Body::Proposal(proposal) => Some(proposal.command.clone()),
-                Body::Blank | Body::Membership(_) => None,
+            let commands = match &input.body {
+                Body::Proposal(proposal) => vec![Some(proposal.command.clone())],
+                Body::Writes(writes) => writes.iter().map(|write| Some(write.command.clone())).collect(),
+                Body::Blank | Body::Membership(_) => vec![None],
             };
-            let response = machine
+            let responses = machine
                 .apply(vec![input])
-                .map_err(|error| format!("entry {index} cannot be applied again: {error}"))?
-                .remove(0);
-            steps.push(Step {
-                command,
-                response,
-                view: views.latest(),
-            });
+                .map_err(|error| format!("entry {index} cannot be applied again: {error}"))?;
+            applied = index;
+            for (command, response) in commands.into_iter().zip(responses) {
+                steps.push(Step {
+                    index,
+                    command,
+                    response,
+                    view: views.latest(),
+                });
+            }
         }
         Ok(Replay {
             steps,
+            applied,
             digest: store.digest(),
         })
     }
 
     fn applied(&self) -> u64 {
-        self.steps.len().saturating_sub(1) as u64
+        self.applied
+    }
+
+    /// The last step of an entry.
+    fn at(&self, index: u64) -> Option<&Step> {
+        let end = self.steps.partition_point(|step| step.index <= index);
+        let step = self.steps.get(end.checked_sub(1)?)?;
+        (step.index == index).then_some(step)
     }
 
     /// The entries that hold this very command. Values are unique, so a put has one at most.

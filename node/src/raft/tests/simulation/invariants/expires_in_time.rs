@@ -23,7 +23,7 @@ const LATE: u64 = 5_000;
 const OF_TWO: u64 = 15_000;
 
 /// What was last done to a key at an entry: the value put and how long it was to live, or none for a deletion.
-type Change<'r> = (usize, Option<(&'r [u8], Ttl)>);
+type Change<'r> = (u64, Option<(&'r [u8], Ttl)>);
 
 pub(super) fn check(replay: &Replay, history: &History, members: usize) -> Result<(), String> {
     let (early, late) = if members > 2 { (EARLY, LATE) } else { (OF_TWO, OF_TWO) };
@@ -37,7 +37,7 @@ pub(super) fn check(replay: &Replay, history: &History, members: usize) -> Resul
             continue;
         };
         let last = changes.get(key.as_str()).and_then(|changes| {
-            let end = changes.partition_point(|(index, _)| *index as u64 <= seen.applied);
+            let end = changes.partition_point(|(index, _)| *index <= seen.applied);
             changes[..end].last()
         });
         let Some((_, Some((value, Ttl::For(length))))) = last else {
@@ -106,13 +106,13 @@ fn time_stands_still_only_while_nothing_is_acknowledged() {
 
 fn changes(replay: &Replay) -> BTreeMap<&str, Vec<Change<'_>>> {
     let mut changes: BTreeMap<&str, Vec<Change<'_>>> = BTreeMap::new();
-    for (index, step) in replay.steps.iter().enumerate() {
+    for step in &replay.steps {
         match (step.command.as_ref().and_then(Command::operation), step.response.done()) {
             (Some(Operation::Put(Put { key, value, ttl, .. })), Some(Done::Put(_))) => {
-                changes.entry(key).or_default().push((index, Some((value, *ttl))));
+                changes.entry(key).or_default().push((step.index, Some((value, *ttl))));
             }
             (Some(Operation::Delete(Delete { key, .. })), Some(Done::Deleted(Deletion { revision: Some(_) }))) => {
-                changes.entry(key).or_default().push((index, None));
+                changes.entry(key).or_default().push((step.index, None));
             }
             _ => {}
         }

@@ -11,8 +11,7 @@ pub(super) fn check(replay: &Replay, history: &History) -> Result<(), String> {
         else {
             continue;
         };
-        let step = usize::try_from(seen.applied).ok().and_then(|index| replay.steps.get(index));
-        let Some(step) = step else {
+        let Some(step) = replay.at(seen.applied) else {
             return Err(format!("reads true: a read saw entry {}, which nobody has", seen.applied));
         };
         let Some(tenant) = step.view.tenant("t") else {

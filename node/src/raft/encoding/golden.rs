@@ -306,7 +306,7 @@ fn what_a_later_program_adds_is_skipped() {
     }
     for (name, at) in [("append entries", 1), ("snapshot frame", 0)] {
         let (_, bytes, again) = all().into_iter().find(|(found, ..)| found == name).unwrap();
-        let head = usize::from(bytes[at]) << 8 | usize::from(bytes[at + 1]);
+        let head = usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
         let grown = u16::try_from(head + 3).unwrap().to_be_bytes();
         let longer = [&bytes[..at], &grown, &bytes[at + 2..at + 2 + head], b"new", &bytes[at + 2 + head..]].concat();
         assert_eq!(again(longer.into()), Some(bytes), "{name}");

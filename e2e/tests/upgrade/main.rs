@@ -17,7 +17,7 @@ use kvfleet_e2e::{dice, fleet::Program, verdict};
 #[test]
 fn two_versions_make_one_group_and_the_older_is_refused_once_the_level_is_raised() {
     let rounds = dice::count("KVFLEET_UPGRADES", 1);
-    let mixed = Duration::from_secs(dice::count("KVFLEET_MIXED_SECONDS", 24) as u64);
+    let mixed = Duration::from_secs(dice::count("KVFLEET_MIXED_SECONDS", 15) as u64);
     let first = dice::seed();
     verdict::run(async {
         let programs = round::Programs {

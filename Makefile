@@ -46,9 +46,9 @@ demo: ## cluster, images, chart, examples/quickstart.yaml, a put and a get: ever
 	@KUBECONFIG=$(OWN_KUBECONFIG) e2e/demo
 
 # The operator's `tests/` need an API server and fail without one, so they are left to `integration`; nothing else needs more than loopback.
-.PHONY: test unit integration faults e2e
-test: ## every test: unit, simulation, integration, faults, e2e; prints how long each took
-	@for step in unit test-simulation integration faults e2e; do from=$$SECONDS; $(MAKE) $$step; echo "== $$step: $$((SECONDS - from)) s"; done
+.PHONY: test unit integration faults upgrade e2e
+test: ## every test: unit, simulation, integration, faults, upgrade, e2e; prints how long each took
+	@for step in unit test-simulation integration faults upgrade e2e; do from=$$SECONDS; $(MAKE) $$step; echo "== $$step: $$((SECONDS - from)) s"; done
 unit: ## tests that need neither network nor cluster
 	cargo test --locked --quiet --workspace --exclude kvfleet-e2e --exclude kvfleet-operator
 	cargo test --locked --quiet -p kvfleet-operator --lib --bins
@@ -70,6 +70,16 @@ faults: ## the proof with real processes, a few rounds of each fault (about 5 mi
 test-faults: ## the whole proof with real processes: 100 histories, 100 frozen leaders, 50 failovers of each kind, 200 power cuts, 200 damaged files, 10,000 MiB over one key, tenants of 1 and 4 GiB deleted
 	cargo build --locked --quiet --release -p kvfleet-node --bin kvnode
 	KVNODE_BIN=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/kvnode KVFLEET_HISTORIES=100 KVFLEET_PARTITION_SECONDS=30 KVFLEET_FREEZES=100 KVFLEET_GAPS=50 KVFLEET_CUTS=200 KVFLEET_CORRUPTIONS=200 KVFLEET_OVERWRITES=10000 KVFLEET_AWAY_SECONDS=60 KVFLEET_DELETIONS=1 $(FAULTS)
+
+# Two versions in one group: e2e/upgrade-from names the program before. KVFLEET_SEED repeats a round.
+UPGRADE := cargo test --locked -p kvfleet-e2e --test upgrade -- --nocapture --test-threads=1
+.PHONY: upgrade test-upgrade
+upgrade: ## the program before and this one mixed in one group, one round (about 90 s)
+	cargo build --locked --quiet -p kvfleet-node --bin kvnode
+	$(UPGRADE)
+test-upgrade: ## the same in 20 rounds of 2 min with both programs (about 70 min); ROUNDS=n SECONDS=n: others
+	cargo build --locked --quiet --release -p kvfleet-node --bin kvnode
+	KVNODE_BIN=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/kvnode KVFLEET_UPGRADES=$(or $(ROUNDS),20) KVFLEET_MIXED_SECONDS=$(or $(SECONDS),120) $(UPGRADE)
 
 # tokio's scheduling can be seeded under this cfg alone, so the simulation has a build of its own.
 .PHONY: test-simulation

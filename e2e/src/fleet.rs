@@ -7,11 +7,13 @@
 
 mod clocks;
 mod damage;
+mod level;
 mod membership;
 mod memory;
 mod network;
 mod observe;
 mod process;
+mod program;
 mod sweep;
 mod tool;
 mod volume;
@@ -30,10 +32,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 pub use damage::Damage;
 use kvfleet_client::data::Client;
+pub use level::Levels;
 pub use memory::Memory;
 pub use network::Network;
 pub use observe::{Consistency, Standing};
 pub use process::Process;
+pub use program::Program;
 pub use volume::Volume;
 
 /// How long a group may take to form, and a member to catch up, on a busy machine.
@@ -58,6 +62,8 @@ pub struct Shape {
     pub members: usize,
     /// Their disks.
     pub disks: Disks,
+    /// What they run at first; none: the program under test.
+    pub program: Option<Program>,
     /// More arguments for every member.
     pub arguments: Vec<String>,
     /// How many files each may open; none: as many as the test itself.
@@ -76,6 +82,7 @@ impl Shape {
         Shape {
             members: 3,
             disks,
+            program: None,
             arguments: Vec::new(),
             descriptors: None,
             memory: None,
@@ -98,6 +105,7 @@ pub struct Member {
     pub volume: Option<Volume>,
     /// The limit of its memory.
     pub memory: Option<Memory>,
+    program: Program,
     log: PathBuf,
 }
 
@@ -113,7 +121,6 @@ pub struct Fleet {
     /// The cluster's id.
     pub cluster_id: String,
     http: reqwest::Client,
-    program: PathBuf,
     arguments: Vec<String>,
     descriptors: Option<u32>,
     clocks: bool,
@@ -138,7 +145,7 @@ impl Fleet {
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
-        let program = process::program()?;
+        let program = shape.program.map_or_else(Program::under_test, Ok)?;
         let directory = folder.join(&name);
         std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
         let mut fleet = Fleet {
@@ -147,7 +154,6 @@ impl Fleet {
             token: String::new(),
             cluster_id: String::new(),
             http: observe::client()?,
-            program,
             arguments: shape.arguments,
             descriptors: shape.descriptors,
             clocks: shape.clocks,
@@ -155,7 +161,7 @@ impl Fleet {
             directory,
             finished: false,
         };
-        fleet.make_certificates()?;
+        fleet.make_certificates(&program)?;
         if fleet.clocks {
             clocks::prepare(&fleet.directory, shape.members)?;
         }
@@ -178,6 +184,7 @@ impl Fleet {
                 name,
                 volume,
                 memory,
+                program: program.clone(),
                 process: None,
             });
         }
@@ -237,9 +244,9 @@ impl Fleet {
     /// # Errors
     /// When the program cannot be started.
     pub fn start_member(&mut self, number: usize) -> Result<()> {
-        let arguments = self.member_arguments(number);
+        let mut arguments = self.member_arguments(number);
         let net = self.network.path(number);
-        let (program, descriptors) = (self.program.clone(), self.descriptors);
+        let descriptors = self.descriptors;
         let environment = self.clocks.then(|| clocks::environment(&self.directory, number));
         let member = self.member(number);
         anyhow::ensure!(member.process.is_none(), "member {} runs already", member.name);
@@ -250,7 +257,8 @@ impl Fleet {
             group: door.as_deref(),
             environment: environment.as_slice().as_flattened(),
         };
-        member.process = Some(Process::start(&program, &surroundings, &arguments, &member.log)?);
+        arguments.extend(member.program.arguments.iter().cloned());
+        member.process = Some(Process::start(&member.program.path, &surroundings, &arguments, &member.log)?);
         Ok(())
     }
 
@@ -287,12 +295,12 @@ impl Fleet {
         settings.chain(self.arguments.iter().cloned()).collect()
     }
 
-    fn make_certificates(&mut self) -> Result<()> {
-        let output = Command::new(&self.program)
+    fn make_certificates(&mut self, program: &Program) -> Result<()> {
+        let output = Command::new(&program.path)
             .args(["certs", "--out"])
             .arg(&self.certificates)
             .output()
-            .with_context(|| self.program.display().to_string())?;
+            .with_context(|| program.path.display().to_string())?;
         if !output.status.success() {
             bail!("kvnode certs: {}", String::from_utf8_lossy(&output.stderr));
         }

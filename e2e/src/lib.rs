@@ -14,5 +14,7 @@ pub mod load;
 pub mod manifest;
 pub mod mutation;
 pub mod namespace;
+pub mod nemesis;
 pub mod probe;
+pub mod verdict;
 pub mod wait;

@@ -132,7 +132,7 @@ impl Fleet {
     }
 }
 
-async fn eventually<T, F: Future<Output = Result<T, Error>>>(what: &str, mut ask: impl FnMut() -> F) -> Result<T> {
+pub(super) async fn eventually<T, F: Future<Output = Result<T, Error>>>(what: &str, mut ask: impl FnMut() -> F) -> Result<T> {
     let begun = Instant::now();
     loop {
         match ask().await {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::OpenOptions,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -121,24 +121,4 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The `kvnode` under test: `KVNODE_BIN`, or what cargo built beside this test.
-///
-/// # Errors
-/// When it is not there.
-pub(super) fn program() -> Result<PathBuf> {
-    if let Some(named) = std::env::var_os("KVNODE_BIN") {
-        let named = PathBuf::from(named);
-        anyhow::ensure!(named.is_file(), "KVNODE_BIN={} is no file", named.display());
-        return Ok(named.canonicalize()?);
-    }
-    let test = std::env::current_exe()?;
-    let beside = test
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("kvnode"))
-        .find(|path| path.is_file());
-    beside.context("kvnode is not built: run `cargo build -p kvfleet-node --bin kvnode`, or name it with KVNODE_BIN")
 }

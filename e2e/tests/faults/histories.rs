@@ -7,9 +7,10 @@ use kvfleet_e2e::{
     dice::{self, Dice},
     fleet::{Disks, Fleet, Shape},
     history::{Keys, Load, Mix, Plan, Recorder},
+    nemesis::Fault,
 };
 
-use crate::{nemesis::Fault, verdict};
+use crate::verdict;
 
 /// A history has at least so many operations that were answered.
 const OPERATIONS: u64 = 20_000;
@@ -49,7 +50,7 @@ async fn one(fleet: &mut Fleet, seed: u64, struck: &mut BTreeMap<Fault, u32>) ->
     load.more(500).await?;
     let mut faults = 0;
     while load.done() < OPERATIONS || faults < 5 {
-        let fault = Fault::ALL[dice.index(Fault::ALL.len())];
+        let fault = Fault::draw(&mut dice);
         fault.strike(fleet, &mut dice).await?;
         faults += 1;
         *struck.entry(fault).or_default() += 1;

@@ -14,8 +14,8 @@ mod gaps;
 mod histories;
 mod ledger;
 mod log_size;
-mod nemesis;
 mod partition;
 mod power;
 mod strangers;
-mod verdict;
+
+use kvfleet_e2e::verdict;

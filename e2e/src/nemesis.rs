@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use kvfleet_e2e::{dice::Dice, fleet::Fleet};
+use anyhow::{Context, Result};
+
+use crate::{dice::Dice, fleet::Fleet};
 
 /// One kind of harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,11 +58,22 @@ impl Fault {
         Fault::LoseVolume,
     ];
 
-    /// Does it, waits, and undoes it. The members are running again afterwards, not necessarily ready.
+    /// One of them.
+    pub fn draw(dice: &mut Dice) -> Fault {
+        Fault::ALL.get(dice.index(Fault::ALL.len())).copied().unwrap_or(Fault::KillLeader)
+    }
+
+    /// Does it to a fleet of three, waits, and undoes it. The members are running again afterwards, not necessarily ready.
+    ///
+    /// # Errors
+    /// When no leader comes, or a member cannot be started.
     pub async fn strike(self, fleet: &mut Fleet, dice: &mut Dice) -> Result<()> {
         let leader = fleet.leader().await?;
         let others: Vec<usize> = (0..fleet.size()).filter(|number| *number != leader).collect();
-        let follower = others[dice.index(others.len())];
+        let follower = others
+            .get(dice.index(others.len()))
+            .copied()
+            .context("a fleet of one has no follower")?;
         // Short ones end before anybody notices, long ones after an election.
         let span = dice.between(Duration::from_millis(50), Duration::from_millis(2_200));
         match self {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kvfleet_e2e::{
+use crate::{
     fleet::Fleet,
     history::{Judgement, Recorder, Seen},
     linearizability::Call,
@@ -14,12 +14,15 @@ const CONVERGENCE: Duration = Duration::from_secs(10);
 const JUDGING: Duration = Duration::from_secs(60);
 
 /// Runs a test on a runtime of its own. The test's own thread starts the processes, so that they live as long as it does.
+///
+/// # Panics
+/// When the test fails.
 pub fn run<T>(test: impl Future<Output = anyhow::Result<T>>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .unwrap();
+        .expect("a runtime");
     runtime.block_on(async {
         match test.await {
             Ok(value) => value,
@@ -30,6 +33,9 @@ pub fn run<T>(test: impl Future<Output = anyhow::Result<T>>) -> T {
 
 /// A test's fleet and everything in it is healed: its members must agree on what is under the prefix, every key is read once more through
 /// every member as part of the history (a write that was lost, however late, has a reader), and the history must be explained. Says what was seen.
+///
+/// # Panics
+/// When any of this does not hold.
 pub async fn judge(fleet: &mut Fleet, prefix: &str, recorder: &Recorder, what: &str) {
     fleet.all_ready().await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
     let converged = fleet
@@ -37,7 +43,7 @@ pub async fn judge(fleet: &mut Fleet, prefix: &str, recorder: &Recorder, what: &
         .await
         .unwrap_or_else(|error| panic!("{what}: {error:#}"));
     for member in 0..fleet.size() {
-        kvfleet_e2e::history::read_all(fleet, member, prefix, recorder)
+        crate::history::read_all(fleet, member, prefix, recorder)
             .await
             .unwrap_or_else(|error| panic!("{what}: reading everything through member {member}: {error:#}"));
     }
@@ -57,7 +63,7 @@ pub async fn judge(fleet: &mut Fleet, prefix: &str, recorder: &Recorder, what: &
         lost.is_empty(),
         "{what}: {} acknowledged writes to keys that nobody wrote again are lost, the first: {:?}",
         lost.len(),
-        lost[0]
+        lost.first()
     );
     if let Judgement::Unsound(why) = judgement {
         panic!("{what}: not linearizable\n{why}");

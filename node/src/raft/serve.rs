@@ -107,7 +107,12 @@ async fn answer(inner: &Arc<Inner>, Request { sender, method, body }: Request) -
                 field: "command",
                 value: 0,
             })?;
-            Some(inner.propose_forwarded(received, Cost(call.cost), after(call.patience_ms)).await.encode())
+            Some(
+                inner
+                    .propose_forwarded(received, Cost(call.cost), after(call.patience_ms))
+                    .await
+                    .encode(),
+            )
         }
         Method::ReadIndex => {
             let call = ReadCall::decode(body)?;

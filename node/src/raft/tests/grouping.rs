@@ -4,8 +4,8 @@ use futures::future::join_all;
 
 use super::fleet::{Fleet, put, soon};
 use crate::{
-    raft::GroupStatus,
-    state::{Command, Condition, Done, Kind, Operation, Put, Response, TenantId, Ttl, Written},
+    raft::{Group, GroupStatus},
+    state::{Command, Condition, Done, Kind, Level, Operation, Put, Response, TenantId, Ttl, Written},
 };
 
 fn entries(status: &GroupStatus) -> u64 {
@@ -17,6 +17,8 @@ fn entries(status: &GroupStatus) -> u64 {
 async fn many_writes_share_few_entries_and_each_has_its_own_answer() {
     let fleet = Fleet::formed(3).await;
     let leader = fleet.leader().await;
+    let many = |group: &Group| group.inner.views.peek().level() >= Level::MANY_WRITES;
+    fleet.until(leader, "at a level of many writes", many).await;
     let before = entries(&fleet.group(leader).status());
     let writes = (0..400).map(|n| {
         let group = fleet.group(if n % 4 == 0 { (leader + 1) % 3 } else { leader });

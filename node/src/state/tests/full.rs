@@ -156,7 +156,10 @@ fn an_entry_of_many_writes_that_met_a_full_disk_is_applied_once() {
         assert!(machine.apply(batch()).unwrap_err().is_full());
         machine.reopen().unwrap();
         let answers = machine.apply(batch()).unwrap();
-        assert!(answers.iter().all(|answer| matches!(answer.done(), Some(Done::Put(_)))), "{answers:?}");
+        assert!(
+            answers.iter().all(|answer| matches!(answer.done(), Some(Done::Put(_)))),
+            "{answers:?}"
+        );
         assert_eq!((answers.len(), views.latest().revision()), (4, 6));
         views.latest().scrub().unwrap();
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use kvfleet_api::tenant::{Access, TenantState};
 
-use super::{Command, Condition, Record, Refusal, Response, Tenant, TenantId, draft::Draft};
+use super::{Command, Condition, Header, Refusal, Response, Tenant, TenantId, draft::Draft};
 use crate::storage::StoreError;
 
 /// Does what the command asks, at this moment. A refusal has changed nothing.
@@ -70,7 +70,7 @@ fn writable(draft: &Draft, tenant: TenantId) -> Result<Arc<Tenant>, Refusal> {
 }
 
 /// Whether the condition holds of the record, which is none when it is absent or expired.
-fn check(condition: Condition, record: Option<&Record>) -> Result<(), Refusal> {
+fn check(condition: Condition, record: Option<&Header>) -> Result<(), Refusal> {
     let current = record.map_or(0, |record| record.revision);
     let holds = match condition {
         Condition::None => true,

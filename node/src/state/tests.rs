@@ -12,6 +12,7 @@ mod scan;
 mod snapshot;
 mod tenants;
 mod ttl;
+mod values;
 
 use std::{path::Path, sync::Arc};
 

@@ -6,7 +6,7 @@ use kvfleet_api::tenant::{TenantLimits, bounds};
 use super::{check, writable};
 use crate::{
     state::{
-        Condition, Kind, PutMode, Record, Refusal, Response, TenantId, Ttl,
+        Condition, Header, Kind, PutMode, Record, Refusal, Response, TenantId, Ttl,
         draft::Draft,
         record::{charge, metadata_bytes},
     },
@@ -104,7 +104,7 @@ impl Put {
     }
 
     /// Refused is only what is over a quota *and* larger than before: a tenant whose quota was lowered may still shrink.
-    fn check_quota(&self, limits: &TenantLimits, draft: &Draft, stored: Option<&Record>, live: Option<&Record>) -> Result<(), Refusal> {
+    fn check_quota(&self, limits: &TenantLimits, draft: &Draft, stored: Option<&Header>, live: Option<&Header>) -> Result<(), Refusal> {
         let (usage, counting) = (draft.usage(self.tenant), draft.tables.counting());
         if live.is_none() && usage.live() >= limits.quota_keys {
             return Err(Refusal::KeyCountExceeded {

@@ -263,9 +263,28 @@ fn rows_keep_their_bytes() {
         revision: 8,
         credential_issued_at: 7,
     };
-    let rows = [("record", record.encode()), ("tenant", tenant.encode())];
+    let large = Record {
+        value: Bytes::from(vec![b'v'; INLINE_BYTES + 1]),
+        expires_at_ms: None,
+        content_type: None,
+        metadata: Vec::new(),
+        ..record.clone()
+    };
+    let rows = [
+        ("record", record.to_rows().header),
+        ("large record", large.to_rows().header),
+        ("tenant", tenant.encode()),
+    ];
     assert_eq!(lines(rows.into_iter()), include_str!("golden/rows.txt"));
-    assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+    for record in [record, large] {
+        let rows = record.to_rows();
+        let header = Header::decode(&rows.header).unwrap();
+        assert_eq!(header.is_apart(), rows.value.is_some());
+        assert_eq!(header.value_length(), record.value.len() as u64);
+        assert_eq!(header.charge("key"), record.charge("key"));
+        assert_eq!(header.refuse(rows.value.as_deref()), None);
+        assert_eq!(header.with(rows.value), record);
+    }
     assert_eq!(Tenant::decode(TenantId(9), &tenant.encode()).unwrap(), tenant);
 }
 

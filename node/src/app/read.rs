@@ -27,8 +27,8 @@ use crate::{
 /// Rows that one page looks at. Expired records count, which a sweep has not met yet: they are skipped, and there may be millions.
 const ROWS: usize = 10_000;
 
-/// Bytes of rows that one page reads: twice the largest page. Only a page of keys comes near it, for a record's revision and times are
-/// kept with its value.
+/// Bytes of rows that one page reads: twice the largest page. Only a page of keys comes near it, for small values are read with their
+/// headers; a large value is read only for a page that takes it.
 const READ_BYTES: u64 = 16 << 20;
 
 /// How far ahead of what this member has applied a reader may want to see. A member that lacks more is catching up, and another one answers

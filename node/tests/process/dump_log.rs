@@ -41,9 +41,9 @@ fn what_was_written_is_in_the_log_and_damage_is_told_with_file_and_byte() {
     let found = lines
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON in every line"))
-        .find(|line| line["command"]["key"] == "found")
+        .find(|line| line["command"]["operations"][0]["key"] == "found")
         .expect("the put");
-    assert_eq!(found["command"]["value"], "again");
+    assert_eq!(found["command"]["operations"][0]["value"], "again");
     assert!(
         lines
             .trim_end()

@@ -4,9 +4,11 @@
 pub(crate) mod checks;
 mod delete;
 mod put;
+mod touch;
 
 pub use delete::{Delete, Deletion};
 pub use put::{Put, Written};
+pub use touch::{Touch, Touched};
 
 use super::{Refusal, Tenant, apply::Stop, codec::numbered::choice, draft::Draft};
 
@@ -17,9 +19,11 @@ pub enum Operation {
     Put(Put),
     /// Deletes a record.
     Delete(Delete),
+    /// Gives a record another end.
+    Touch(Touch),
 }
 
-choice!("operation", Operation { 1 = Put(put), 2 = Delete(delete) });
+choice!("operation", Operation { 1 = Put(put), 2 = Delete(delete), 3 = Touch(touch) });
 
 /// The answer to one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +32,11 @@ pub enum Done {
     Put(Written),
     /// A record is absent now.
     Deleted(Deletion),
+    /// A record has another end.
+    Touched(Touched),
 }
 
-choice!("answer to an operation", Done { 1 = Put(written), 2 = Deleted(deletion) });
+choice!("answer to an operation", Done { 1 = Put(written), 2 = Deleted(deletion), 3 = Touched(touched) });
 
 impl Done {
     /// The revision that it took; none when it changed nothing.
@@ -38,6 +44,7 @@ impl Done {
         match self {
             Done::Put(written) => Some(written.revision),
             Done::Deleted(deletion) => deletion.revision,
+            Done::Touched(touched) => Some(touched.revision),
         }
     }
 }
@@ -47,7 +54,7 @@ impl Operation {
     pub(crate) fn grows(&self) -> bool {
         match self {
             Operation::Put(_) => true,
-            Operation::Delete(_) => false,
+            Operation::Delete(_) | Operation::Touch(_) => false,
         }
     }
 
@@ -55,7 +62,7 @@ impl Operation {
     /// costs the notes of what was there before.
     pub(super) fn decides_first(&self) -> bool {
         match self {
-            Operation::Put(_) | Operation::Delete(_) => true,
+            Operation::Put(_) | Operation::Delete(_) | Operation::Touch(_) => true,
         }
     }
 
@@ -64,6 +71,7 @@ impl Operation {
         match self {
             Operation::Put(put) => put.apply(draft, now_ms, tenant).map(Done::Put),
             Operation::Delete(delete) => delete.apply(draft, now_ms, tenant).map(Done::Deleted),
+            Operation::Touch(touch) => touch.apply(draft, now_ms, tenant).map(Done::Touched),
         }
     }
 }

@@ -38,7 +38,7 @@ pub use digest::{Checkpoint, Digest};
 pub use level::Level;
 pub use machine::Machine;
 pub(crate) use operation::checks;
-pub use operation::{Delete, Deletion, Done, Operation, Put, Touch, Touched, Written};
+pub use operation::{Delete, Deletion, Done, Operation, Put, Written};
 pub use record::{Header, INLINE_BYTES, Record};
 pub use response::{Refusal, Response};
 pub use tenant::Tenant;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kvfleet_api::{admin::Settings, tenant::TenantConfig};
 use serde::Serialize;
 
-use crate::state::{Bound, Check, Command, Condition, Delete, Kind, Operation, Put, TenantId, Touch, Ttl, Write};
+use crate::state::{Bound, Check, Command, Condition, Delete, Kind, Operation, Put, TenantId, Ttl, Write};
 
 /// A command.
 #[derive(Serialize)]
@@ -82,11 +82,6 @@ pub(super) enum ReadableOperation {
     },
     Delete {
         key: String,
-        condition: ReadableCondition,
-    },
-    Touch {
-        key: String,
-        ttl: ReadableTtl,
         condition: ReadableCondition,
     },
 }
@@ -184,11 +179,6 @@ impl ReadableOperation {
             },
             Operation::Delete(Delete { key, condition }) => ReadableOperation::Delete {
                 key,
-                condition: condition.into(),
-            },
-            Operation::Touch(Touch { key, ttl, condition }) => ReadableOperation::Touch {
-                key,
-                ttl: ttl.into(),
                 condition: condition.into(),
             },
         }

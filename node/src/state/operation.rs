@@ -4,11 +4,9 @@
 pub(crate) mod checks;
 mod delete;
 mod put;
-mod touch;
 
 pub use delete::{Delete, Deletion};
 pub use put::{Put, Written};
-pub use touch::{Touch, Touched};
 
 use super::{Refusal, Tenant, apply::Stop, codec::numbered::choice, draft::Draft};
 
@@ -19,11 +17,9 @@ pub enum Operation {
     Put(Put),
     /// Deletes a record.
     Delete(Delete),
-    /// Gives a record another end.
-    Touch(Touch),
 }
 
-choice!("operation", Operation { 1 = Put(put), 2 = Delete(delete), 3 = Touch(touch) });
+choice!("operation", Operation { 1 = Put(put), 2 = Delete(delete) });
 
 /// The answer to one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +28,9 @@ pub enum Done {
     Put(Written),
     /// A record is absent now.
     Deleted(Deletion),
-    /// A record has another end.
-    Touched(Touched),
 }
 
-choice!("answer to an operation", Done { 1 = Put(written), 2 = Deleted(deletion), 3 = Touched(touched) });
+choice!("answer to an operation", Done { 1 = Put(written), 2 = Deleted(deletion) });
 
 impl Done {
     /// The revision that it took; none when it changed nothing.
@@ -44,7 +38,6 @@ impl Done {
         match self {
             Done::Put(written) => Some(written.revision),
             Done::Deleted(deletion) => deletion.revision,
-            Done::Touched(touched) => Some(touched.revision),
         }
     }
 }
@@ -54,7 +47,7 @@ impl Operation {
     pub(crate) fn grows(&self) -> bool {
         match self {
             Operation::Put(_) => true,
-            Operation::Delete(_) | Operation::Touch(_) => false,
+            Operation::Delete(_) => false,
         }
     }
 
@@ -62,7 +55,7 @@ impl Operation {
     /// costs the notes of what was there before.
     pub(super) fn decides_first(&self) -> bool {
         match self {
-            Operation::Put(_) | Operation::Delete(_) | Operation::Touch(_) => true,
+            Operation::Put(_) | Operation::Delete(_) => true,
         }
     }
 
@@ -71,7 +64,6 @@ impl Operation {
         match self {
             Operation::Put(put) => put.apply(draft, now_ms, tenant).map(Done::Put),
             Operation::Delete(delete) => delete.apply(draft, now_ms, tenant).map(Done::Deleted),
-            Operation::Touch(touch) => touch.apply(draft, now_ms, tenant).map(Done::Touched),
         }
     }
 }

@@ -62,7 +62,11 @@ impl Draft {
         if let Some(old) = old {
             self.take_off(tenant, key, old);
         }
-        self.put_on(tenant, key, new.revision, new.expires_at_ms, new.charge(key));
+        if let Some(expires) = new.expires_at_ms {
+            self.rows
+                .put(Keyspace::Ttl, keys::ttl(expires, tenant, key), tables::encode_number(new.revision));
+            self.tables.next_expiry_ms = self.tables.next_expiry_ms.min(expires);
+        }
         let (row, rows) = (keys::record(tenant, key), new.to_rows());
         self.touch(0, (rows.header.len() + rows.value.as_ref().map_or(0, Bytes::len)) as u64);
         digest::replace_record(&mut self.tables.digest, &row, old.map(|old| &old.row), Some(&rows.header));
@@ -71,31 +75,11 @@ impl Draft {
             None => self.remove_value(&row, old),
         }
         self.rows.put(Keyspace::Records, row, rows.header);
-        self.tell(tenant, key, new.revision, ChangeKind::Put);
-    }
-
-    /// What [`Draft::take_off`] takes away, of a new record.
-    fn put_on(&mut self, tenant: TenantId, key: &str, revision: u64, expires_at_ms: Option<u64>, charge: u64) {
-        if let Some(expires) = expires_at_ms {
-            self.rows
-                .put(Keyspace::Ttl, keys::ttl(expires, tenant, key), tables::encode_number(revision));
-            self.tables.next_expiry_ms = self.tables.next_expiry_ms.min(expires);
-        }
         self.charge(tenant);
         self.change_usage(tenant, |usage| {
-            usage.bytes = usage.bytes.saturating_add(charge);
+            usage.bytes = usage.bytes.saturating_add(new.charge(key));
             usage.rows += 1;
         });
-    }
-
-    /// Gives a record another header; its value stays where it is. It must not be expired already.
-    pub(in crate::state) fn put_header(&mut self, tenant: TenantId, key: &str, old: &Stored, new: Header) {
-        self.take_off(tenant, key, old);
-        self.put_on(tenant, key, new.revision, new.expires_at_ms, new.charge(key));
-        let (row, header) = (keys::record(tenant, key), new.encode());
-        self.touch(0, header.len() as u64);
-        digest::replace_record(&mut self.tables.digest, &row, Some(&old.row), Some(&header));
-        self.rows.put(Keyspace::Records, row, header);
         self.tell(tenant, key, new.revision, ChangeKind::Put);
     }
 

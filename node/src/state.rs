@@ -9,6 +9,7 @@
 //! and the log replays the rest; the log may drop entries only after [`Machine::persist`].
 
 mod apply;
+mod change;
 pub mod codec;
 pub mod command;
 mod digest;
@@ -30,6 +31,7 @@ mod write;
 
 use bytes::Bytes;
 
+pub use change::{Change, ChangeCounts, ChangeKind};
 pub use codec::DecodeError;
 pub use command::{Bound, Command, Condition, Kind, Proposal, TenantId, Ttl};
 pub use digest::{Checkpoint, Digest};
@@ -37,7 +39,7 @@ pub use level::{Level, Supported};
 pub use machine::Machine;
 pub(crate) use operation::checks;
 pub use operation::{Delete, Deletion, Done, Operation, Put, Written};
-pub use record::Record;
+pub use record::{Header, INLINE_BYTES, Record};
 pub use response::{Refusal, Response};
 pub use tenant::Tenant;
 pub use view::{Collect, Ended, Expired, ScanLimits, ScanRange, Stopped, View, Views};

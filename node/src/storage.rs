@@ -8,8 +8,10 @@ mod calls;
 mod damage;
 mod fjall_store;
 mod flush_watch;
+mod format;
 mod generations;
 pub mod keys;
+mod keyspace;
 mod loading;
 mod row_cache;
 mod space;
@@ -22,41 +24,12 @@ use crate::{descriptors, state::Level};
 
 pub(crate) use calls::Counted;
 pub use calls::{Call, Calls};
-pub use fjall_store::{FjallStore, MEMTABLE_BYTES};
+pub use fjall_store::FjallStore;
 pub use flush_watch::{FlushFigures, FlushWatch, Looking};
+pub use format::{FORMAT, check as check_format};
 pub use generations::FjallStores;
+pub use keyspace::{Keyspace, MEMTABLE_BYTES, PerKeyspace};
 pub use space::{Space, space};
-
-/// A named, ordered set of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Keyspace {
-    /// What there is one of: applied, revision, clock, …; written in every batch.
-    Meta,
-    /// Tenants' configurations, and what is left of deleted ones.
-    Tenants,
-    /// Counters per tenant.
-    Usage,
-    /// The records.
-    Records,
-    /// Records that expire, by the moment of expiry.
-    Ttl,
-}
-
-impl Keyspace {
-    /// Every keyspace, in the order in which a dump or a snapshot names them.
-    pub const ALL: [Keyspace; 5] = [Keyspace::Meta, Keyspace::Tenants, Keyspace::Usage, Keyspace::Records, Keyspace::Ttl];
-
-    /// The name on disk.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Keyspace::Meta => "meta",
-            Keyspace::Tenants => "tenants",
-            Keyspace::Usage => "usage",
-            Keyspace::Records => "records",
-            Keyspace::Ttl => "ttl",
-        }
-    }
-}
 
 /// A row as it is read.
 pub type Row = (Bytes, Bytes);
@@ -292,6 +265,15 @@ pub enum StoreError {
         found: String,
         /// What was kept.
         kept: String,
+    },
+    /// The rows were written by a program from before formats could grow.
+    #[error(
+        "the state store has format {found}, made by a version before formats could grow (0.1.0-dev): start with an empty directory, or use the \
+         version that made it"
+    )]
+    OlderFormat {
+        /// What was found.
+        found: u64,
     },
     /// The rows were written by a newer program.
     #[error("the state store has format {found}, this program knows up to {supported}: start a newer kvnode")]

@@ -24,8 +24,8 @@ use crate::{
     state::{Collect, Ended, Record, ScanLimits, ScanRange, TenantId},
 };
 
-/// Bytes of rows that one page reads: twice the largest page. Only a page of keys comes near it, for a record's revision and times are
-/// kept with its value.
+/// Bytes of rows that one page reads: twice the largest page. Only a page of keys comes near it, for small values are read with their
+/// headers; a large value is read only for a page that takes it.
 const READ_BYTES: u64 = 16 << 20;
 
 /// How far ahead of what this member has applied a reader may want to see. A member that lacks more is catching up, and another one answers

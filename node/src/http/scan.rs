@@ -19,7 +19,7 @@ use super::{
 use crate::{
     app::{Listing, PageLimits, Share},
     problem::Failure,
-    state::{Collect, Record, ScanRange},
+    state::{Collect, Header, Record, ScanRange},
 };
 
 /// The most records of a page (docs/api.md, limits).
@@ -139,6 +139,15 @@ impl Page {
 const BEGIN: &[u8] = b"{\"items\":[";
 
 impl Collect for Page {
+    fn takes_values(&self) -> bool {
+        self.part == Part::Whole
+    }
+
+    /// No envelope is shorter than its value.
+    fn may_fit(&self, header: &Header) -> bool {
+        self.json.len() == 0 || self.part == Part::Key || header.value_length() <= self.most
+    }
+
     fn add(&mut self, key: &str, record: &Record) -> bool {
         let before = self.json.len();
         let first = before == 0;

@@ -512,6 +512,7 @@ fn show(
             snapshots_sent: snapshots.sent,
             snapshots_received: snapshots.received,
             digest: view.digest().number(),
+            changes: view.changes(),
         }
     };
     show_figures(figures, read);

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::storage::FlushFigures;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+};
+
+use crate::{
+    state::{ChangeCounts, ChangeKind},
+    storage::FlushFigures,
 };
 
 /// Counters of the write-ahead log since the process started.
@@ -84,6 +88,8 @@ pub struct MemberFigures {
     pub snapshots_received: u64,
     /// The digest of all records and tenants, as of `applied_index`.
     pub digest: u128,
+    /// Changes of records applied since the start.
+    pub changes: ChangeCounts,
     /// The other members.
     pub peers: PeerCounters,
 }
@@ -134,6 +140,7 @@ impl Collector for MemberCollector {
             snapshots_sent,
             snapshots_received,
             digest,
+            changes,
             peers:
                 PeerCounters {
                     sent,
@@ -253,6 +260,15 @@ impl Collector for MemberCollector {
         for (name, help, value) in counters.into_iter().filter(|_| !quarantined) {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        if quarantined {
+            return Ok(());
+        }
+        let help = "Changes of records that the member has applied since it started";
+        let mut family = encoder.encode_descriptor("changes", help, None, MetricType::Counter)?;
+        for kind in ChangeKind::ALL {
+            let counter = ConstCounter::new(changes.of(kind));
+            counter.encode(family.encode_family(&[("kind", kind.name())])?)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! In: built by `app` (from a request) and by the leader's own tasks (sweep, reap). Out: applied by every member, in the same order,
 //! with the same result. Absent by design: anything that a member would have to ask its own clock, disk or configuration for.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kvfleet_api::{admin::Settings, tenant::TenantConfig};
 use prost::encoding::WireType;
 
@@ -26,7 +26,7 @@ impl Field for TenantId {
         self.0.length(number)
     }
 
-    fn put(&self, number: u32, bytes: &mut BytesMut) {
+    fn put(&self, number: u32, bytes: &mut Vec<u8>) {
         self.0.put(number, bytes);
     }
 

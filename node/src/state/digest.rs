@@ -2,7 +2,9 @@
 //!
 //! It is the sum of a hash per row. Replacing a row takes the old hash off and adds the new one, so a batch costs two hashes per record
 //! and no look at the others; and the sum of a whole scan must give the same number again, which is how a member finds that a row has
-//! changed under it. In: rows, old and new. Out: the sum, and [`Checkpoint`]s at fixed places of the log, where members compare.
+//! changed under it. A record counts by its header, and the header has the hash of a value that lies apart: so neither the sum nor the scan
+//! reads large values, and members with other values have other sums all the same. Whether a value is the one that its header names is
+//! looked at when it is read (`View::get`, a page, a snapshot). In: rows, old and new. Out: the sum, and [`Checkpoint`]s at fixed places of the log, where members compare.
 //! Absent: comparing (`raft`), and any protection against somebody who forges rows on purpose: the hash is fast, not cryptographic.
 
 use std::{collections::VecDeque, sync::Arc};
@@ -60,13 +62,11 @@ impl Digest {
     }
 
     pub(super) fn encode(self) -> Bytes {
-        fields::encode(FORMAT, &(Bytes::copy_from_slice(&self.0.to_be_bytes()),))
+        fields::encode(FORMAT, &(self.0,))
     }
 
     pub(super) fn decode(row: &Bytes) -> Result<Self, DecodeError> {
-        let (bytes,): (Bytes,) = fields::decode(FORMAT, "a digest", row)?;
-        let bytes = <[u8; 16]>::try_from(bytes.as_ref()).map_err(|_| DecodeError::Truncated { field: "digest" })?;
-        Ok(Digest(u128::from_be_bytes(bytes)))
+        fields::decode(FORMAT, "a digest", row).map(|(number,)| Digest(number))
     }
 
     /// As a number, for messages between members.
@@ -84,14 +84,7 @@ impl std::fmt::Display for Digest {
 
 /// Key and value are hashed apart, so that bytes which move from the one to the other make a difference.
 fn hash(keyspace: Keyspace, key: &[u8], value: &[u8]) -> u128 {
-    let place = match keyspace {
-        Keyspace::Meta => 0,
-        Keyspace::Tenants => 1,
-        Keyspace::Usage => 2,
-        Keyspace::Records => 3,
-        Keyspace::Ttl => 4,
-    };
-    xxh3_128_with_seed(value, xxh3_64_with_seed(key, place))
+    xxh3_128_with_seed(value, xxh3_64_with_seed(key, keyspace.code().into()))
 }
 
 /// What a record's row counts.

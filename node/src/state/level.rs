@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kvfleet_api::admin::LevelRange;
 use prost::encoding::WireType;
 
@@ -75,7 +75,7 @@ impl Field for Level {
         self.0.length(number)
     }
 
-    fn put(&self, number: u32, bytes: &mut BytesMut) {
+    fn put(&self, number: u32, bytes: &mut Vec<u8>) {
         self.0.put(number, bytes);
     }
 

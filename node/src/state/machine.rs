@@ -9,11 +9,11 @@ use bytes::Bytes;
 
 use super::{
     Applied, Body, Input, Level, Proposal, Response, apply,
-    draft::Draft,
+    draft::{Draft, Finished},
     tables::{self, Loaded, Tables},
     view::{Publisher, View, Views},
 };
-use crate::storage::{Calls, Counted, Keyspace, NoReader, Reader, Space, Store, StoreError, Stores, Write, keys};
+use crate::storage::{Calls, Counted, FORMAT, Keyspace, NoReader, Reader, Space, Store, StoreError, Stores, Write, keys};
 
 /// The state machine over a store.
 pub struct Machine<S: Store> {
@@ -35,8 +35,8 @@ impl<S: Store> Machine<S> {
     /// Opens the state in `store` and builds the tables from its rows. Blocks.
     ///
     /// # Errors
-    /// [`StoreError::NewerFormat`] when a newer program wrote the rows, [`StoreError::Damaged`] when a row makes no sense, and those of
-    /// the store.
+    /// [`StoreError::NewerFormat`] and [`StoreError::OlderFormat`] when another program wrote the rows, [`StoreError::Damaged`] when a row
+    /// makes no sense, and those of the store.
     pub fn open(store: S) -> Result<(Self, Views), StoreError> {
         Self::open_knowing(store, Level::NEWEST)
     }
@@ -47,7 +47,7 @@ impl<S: Store> Machine<S> {
     /// [`StoreError::NewerLevel`] when the state is of a level above it: nothing was written then. Those of [`Machine::open`].
     pub fn open_knowing(mut store: S, known: Level) -> Result<(Self, Views), StoreError> {
         if tables::check_format(store.reader().as_ref())? {
-            let format = Bytes::copy_from_slice(&tables::FORMAT.to_be_bytes());
+            let format = Bytes::copy_from_slice(&FORMAT.to_be_bytes());
             store.write(vec![Write {
                 keyspace: Keyspace::Meta,
                 key: keys::FORMAT.to_vec(),
@@ -156,6 +156,7 @@ impl<S: Store> Machine<S> {
                 }
                 Body::Proposal(proposal) => answers.push(apply_one(&mut draft, proposal, true)?),
                 Body::Writes(writes) => {
+                    draft.tables.known.admits(Level::MANY_WRITES)?;
                     for (place, write) in writes.into_iter().enumerate() {
                         answers.push(apply_one(&mut draft, write, place == 0)?);
                     }
@@ -170,7 +171,11 @@ impl<S: Store> Machine<S> {
         let Some(last) = applied.filter(|_| applied != self.applied) else {
             return Ok(answers);
         };
-        let (tables, batch) = draft.finish(last, membership.as_ref());
+        let Finished {
+            mut tables,
+            batch,
+            changes,
+        } = draft.finish(last, membership.as_ref());
         let bytes = batch.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, Bytes::len));
         self.unflushed += bytes.sum::<usize>() as u64;
         let (calls, store) = (&self.calls, &mut self.store);
@@ -179,6 +184,7 @@ impl<S: Store> Machine<S> {
             return Err(error);
         }
         self.reader = self.store.reader();
+        tables.changes.add(&changes);
         self.tables = tables;
         self.applied = applied;
         self.membership = membership.or_else(|| self.membership.take());
@@ -226,7 +232,7 @@ impl<S: Store> Machine<S> {
             return Err(received("they have no format".to_owned()));
         }
         let Loaded {
-            tables,
+            mut tables,
             applied,
             membership,
         } = Tables::load(reader.as_ref(), self.tables.known)?;
@@ -239,6 +245,7 @@ impl<S: Store> Machine<S> {
         }
         std::mem::replace(&mut self.store, store).retire();
         self.reader = reader;
+        tables.changes = self.tables.changes;
         self.tables = tables;
         self.applied = applied;
         self.membership = membership;
@@ -275,7 +282,7 @@ impl<S: Store> Machine<S> {
         self.store.reopen()?;
         let reader = self.store.reader();
         let Loaded {
-            tables,
+            mut tables,
             applied,
             membership,
         } = Tables::load(reader.as_ref(), self.tables.known)?;
@@ -289,6 +296,7 @@ impl<S: Store> Machine<S> {
                 ),
             ));
         }
+        tables.changes = self.tables.changes;
         (self.tables, self.applied, self.membership, self.reader) = (tables, applied, membership, reader);
         self.publish();
         self.failed = false;

@@ -9,18 +9,14 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::storage::{Direction, KeyRange, Keyspace, Reader, Row, Rows, StoreError, Write};
+use crate::storage::{Direction, KeyRange, Keyspace, PerKeyspace, Reader, Row, Rows, StoreError, Write};
 
 type Changes = BTreeMap<Vec<u8>, Option<Bytes>>;
 
 /// Pending rows over a reader.
 pub(super) struct Overlay {
     base: Arc<dyn Reader>,
-    meta: Changes,
-    tenants: Changes,
-    usage: Changes,
-    records: Changes,
-    ttl: Changes,
+    changes: PerKeyspace<Changes>,
     /// What was replaced since the first open mark; none while there is no mark.
     replaced: Option<Vec<Replaced>>,
 }
@@ -37,17 +33,13 @@ impl Overlay {
     pub(super) fn new(base: Arc<dyn Reader>) -> Self {
         Overlay {
             base,
-            meta: Changes::new(),
-            tenants: Changes::new(),
-            usage: Changes::new(),
-            records: Changes::new(),
-            ttl: Changes::new(),
+            changes: PerKeyspace::new(|_| Changes::new()),
             replaced: None,
         }
     }
 
     pub(super) fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        match self.changes(keyspace).get(key) {
+        match self.changes.get(keyspace).get(key) {
             Some(pending) => Ok(pending.clone()),
             None => self.base.get(keyspace, key),
         }
@@ -63,10 +55,10 @@ impl Overlay {
 
     fn change(&mut self, keyspace: Keyspace, key: Vec<u8>, value: Option<Bytes>) {
         if self.replaced.is_none() {
-            self.changes_mut(keyspace).insert(key, value);
+            self.changes.get_mut(keyspace).insert(key, value);
             return;
         }
-        let old = self.changes_mut(keyspace).insert(key.clone(), value);
+        let old = self.changes.get_mut(keyspace).insert(key.clone(), value);
         self.replaced.get_or_insert_default().push(Replaced { keyspace, key, old });
     }
 
@@ -80,8 +72,8 @@ impl Overlay {
         while let Some(replaced) = self.replaced.as_mut().filter(|noted| noted.len() > notes).and_then(Vec::pop) {
             let Replaced { keyspace, key, old } = replaced;
             match old {
-                Some(old) => self.changes_mut(keyspace).insert(key, old),
-                None => self.changes_mut(keyspace).remove(&key),
+                Some(old) => self.changes.get_mut(keyspace).insert(key, old),
+                None => self.changes.get_mut(keyspace).remove(&key),
             };
         }
     }
@@ -100,9 +92,9 @@ impl Overlay {
     /// The rows of an interval, ascending.
     pub(super) fn range(&self, keyspace: Keyspace, range: KeyRange) -> Merged<'_> {
         let pending = if range.is_empty() {
-            BTreeMap::range(self.changes(keyspace), ..=vec![])
+            BTreeMap::range(self.changes.get(keyspace), ..=vec![])
         } else {
-            self.changes(keyspace).range((range.start.clone(), range.end.clone()))
+            self.changes.get(keyspace).range((range.start.clone(), range.end.clone()))
         };
         Merged {
             pending: pending.peekable(),
@@ -112,46 +104,10 @@ impl Overlay {
 
     /// The batch, in the order of keyspaces and keys.
     pub(super) fn into_batch(self) -> Vec<Write> {
-        let Overlay {
-            base: _,
-            meta,
-            tenants,
-            usage,
-            records,
-            ttl,
-            replaced: _,
-        } = self;
-        let keyspaces = [
-            (Keyspace::Meta, meta),
-            (Keyspace::Tenants, tenants),
-            (Keyspace::Usage, usage),
-            (Keyspace::Records, records),
-            (Keyspace::Ttl, ttl),
-        ];
-        keyspaces
+        self.changes
             .into_iter()
             .flat_map(|(keyspace, changes)| changes.into_iter().map(move |(key, value)| Write { keyspace, key, value }))
             .collect()
-    }
-
-    fn changes(&self, keyspace: Keyspace) -> &Changes {
-        match keyspace {
-            Keyspace::Meta => &self.meta,
-            Keyspace::Tenants => &self.tenants,
-            Keyspace::Usage => &self.usage,
-            Keyspace::Records => &self.records,
-            Keyspace::Ttl => &self.ttl,
-        }
-    }
-
-    fn changes_mut(&mut self, keyspace: Keyspace) -> &mut Changes {
-        match keyspace {
-            Keyspace::Meta => &mut self.meta,
-            Keyspace::Tenants => &mut self.tenants,
-            Keyspace::Usage => &mut self.usage,
-            Keyspace::Records => &mut self.records,
-            Keyspace::Ttl => &mut self.ttl,
-        }
     }
 }
 

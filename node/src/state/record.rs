@@ -1,11 +1,22 @@
-//! A record and the row it is kept in.
+//! A record, and the rows that it is kept in: a header with a small value in it, or a header and, beside it, a large value.
+//!
+//! Everything that decides about a record (conditions, quotas, expiry, lists of keys, the digest) needs the header alone. So background work
+//! and limits read small rows however large the values are: the header has the value's length and, of a value that lies apart, its hash.
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     DecodeError, Kind,
-    codec::{Decoder, Encoder},
+    codec::{
+        FORMAT, fields,
+        numbered::{choice, message},
+    },
 };
+
+/// Values up to this size are kept in their header. Below it a row of its own costs more than it saves: a second row to write, find and
+/// remove (and, on 256-byte records, a third of the write rate); above it a compaction of headers would copy the value again and again.
+pub const INLINE_BYTES: usize = 1 << 10;
 
 /// One record of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +41,66 @@ pub struct Record {
     pub expires_at_ms: Option<u64>,
 }
 
+/// Everything of a record but its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its kind.
+    pub kind: Kind,
+    /// `Content-Type` as it was sent.
+    pub content_type: Option<String>,
+    /// `KV-Meta-*`, names lower case without the prefix, sorted.
+    pub metadata: Vec<(String, String)>,
+    /// The revision of its last change: its entity tag.
+    pub revision: u64,
+    /// The revision at which it came into being.
+    pub create_revision: u64,
+    /// When it came into being, Unix milliseconds.
+    pub created_at_ms: u64,
+    /// When it was last changed, Unix milliseconds.
+    pub updated_at_ms: u64,
+    /// From when on it is absent, Unix milliseconds; none = never.
+    pub expires_at_ms: Option<u64>,
+    /// Where its value is.
+    pub(super) value: Held,
+}
+
+message!(Header {
+    1 = kind,
+    2 = revision,
+    3 = create_revision,
+    4 = created_at_ms,
+    5 = updated_at_ms,
+    6 = expires_at_ms,
+    7 = content_type,
+    8 = metadata,
+    9 = value,
+});
+
+/// Where a value is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// In the header's row.
+    Inline(Bytes),
+    /// In keyspace `values`, under the same key.
+    Apart {
+        /// Its length.
+        length: u64,
+        /// XXH3-128 of it.
+        hash: u128,
+    },
+}
+
+choice!("place of a value", Held { 1 = Inline(bytes), 2 = Apart { 1 = length, 2 = hash } });
+
+/// The rows of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rows {
+    /// In keyspace `records`.
+    pub(super) header: Bytes,
+    /// In keyspace `values`, if there is one.
+    pub(super) value: Option<Bytes>,
+}
+
 impl Record {
     /// Whether it is absent at this moment.
     pub fn is_expired(&self, now_ms: u64) -> bool {
@@ -41,33 +112,106 @@ impl Record {
         charge(key, self.value.len(), &self.metadata)
     }
 
-    pub(crate) fn encode(&self) -> Bytes {
-        let mut row = Encoder::new(64 + self.value.len());
-        row.kind(self.kind);
-        row.number(self.revision);
-        row.number(self.create_revision);
-        row.number(self.created_at_ms);
-        row.number(self.updated_at_ms);
-        row.optional(self.expires_at_ms);
-        row.content_type(self.content_type.as_deref());
-        row.metadata(&self.metadata);
-        row.rest(&self.value);
-        row.finish()
+    pub(super) fn to_rows(&self) -> Rows {
+        let apart = self.value.len() > INLINE_BYTES;
+        let header = Header {
+            kind: self.kind,
+            content_type: self.content_type.clone(),
+            metadata: self.metadata.clone(),
+            revision: self.revision,
+            create_revision: self.create_revision,
+            created_at_ms: self.created_at_ms,
+            updated_at_ms: self.updated_at_ms,
+            expires_at_ms: self.expires_at_ms,
+            value: if apart {
+                Held::Apart {
+                    length: self.value.len() as u64,
+                    hash: xxh3_128(&self.value),
+                }
+            } else {
+                Held::Inline(self.value.clone())
+            },
+        };
+        Rows {
+            header: header.encode(),
+            value: apart.then(|| self.value.clone()),
+        }
+    }
+}
+
+impl Header {
+    /// Whether it is absent at this moment.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_at_ms.is_some_and(|expires| expires <= now_ms)
     }
 
-    pub(crate) fn decode(row: &Bytes) -> Result<Self, DecodeError> {
-        let mut row = Decoder::new(row)?;
-        Ok(Record {
-            kind: row.kind()?,
-            revision: row.number("revision")?,
-            create_revision: row.number("createRevision")?,
-            created_at_ms: row.number("createdAtMs")?,
-            updated_at_ms: row.number("updatedAtMs")?,
-            expires_at_ms: row.optional("expiresAtMs")?,
-            content_type: row.content_type()?,
-            metadata: row.metadata()?,
-            value: row.rest(),
-        })
+    /// How long its value is.
+    pub fn value_length(&self) -> u64 {
+        match &self.value {
+            Held::Inline(value) => value.len() as u64,
+            Held::Apart { length, .. } => *length,
+        }
+    }
+
+    /// Whether its value has a row of its own.
+    pub fn is_apart(&self) -> bool {
+        matches!(self.value, Held::Apart { .. })
+    }
+
+    /// What the record is charged: the key, the value, metadata names and values, in bytes.
+    pub fn charge(&self, key: &str) -> u64 {
+        (key.len() as u64 + metadata_bytes(&self.metadata)).saturating_add(self.value_length())
+    }
+
+    /// Why this is not the value that was written with it; none when it is.
+    pub(super) fn refuse(&self, found: Option<&[u8]>) -> Option<String> {
+        let (found, length, hash) = match (found, &self.value) {
+            (None, Held::Inline(_)) => return None,
+            (None, Held::Apart { .. }) => return Some("the value of a record is missing".to_owned()),
+            (Some(_), Held::Inline(_)) => return Some("a value beside one in its header".to_owned()),
+            (Some(found), Held::Apart { length, hash }) => (found, *length, *hash),
+        };
+        if found.len() as u64 != length {
+            return Some(format!("a value of {} bytes was written with {length}", found.len()));
+        }
+        (xxh3_128(found) != hash).then(|| "a value is not the one that was written".to_owned())
+    }
+
+    /// The record, with the value that lies apart if there is one.
+    pub(super) fn with(self, apart: Option<Bytes>) -> Record {
+        let Header {
+            kind,
+            content_type,
+            metadata,
+            revision,
+            create_revision,
+            created_at_ms,
+            updated_at_ms,
+            expires_at_ms,
+            value,
+        } = self;
+        Record {
+            value: match value {
+                Held::Inline(value) => value,
+                Held::Apart { .. } => apart.unwrap_or_default(),
+            },
+            kind,
+            content_type,
+            metadata,
+            revision,
+            create_revision,
+            created_at_ms,
+            updated_at_ms,
+            expires_at_ms,
+        }
+    }
+
+    pub(super) fn encode(&self) -> Bytes {
+        fields::encode(FORMAT, self)
+    }
+
+    pub(super) fn decode(row: &Bytes) -> Result<Self, DecodeError> {
+        fields::decode(FORMAT, "a record", row)
     }
 }
 

@@ -8,12 +8,15 @@
 //!
 //! ```text
 //! frame  kind u8 | length u32 of the body | body | crc32c u32 of all before it
-//! 1      "KVSN" | format u16 | rows' format u64 | level u32 | cluster 16 B | shard u32 | applied | flag u8, and if 1: membership's place | its bytes
+//! 1      "KVSN" | format u16 | rows' format u64 | level u32 | cluster 16 B | shard u32 | applied | sections u8 | each: keyspace u8
+//!        | flag u8, and if 1: membership's place | its bytes
 //! 2      keyspace u8 | rows u32 | each: key's length u16, value's length u32, key, value
-//! 3      rows of each keyspace u64 x 5 | digest 16 B
+//! 3      sections u8 | each: keyspace u8, rows u64 | digest 16 B
 //! ```
 //! `applied` and the membership's place are term and index, a u64 each; all numbers are big-endian. The digest is XXH3-128 over
-//! the first frame's body and then, for each keyspace, over its code, its rows as they stand in the frames, and their number.
+//! the first frame's body and then, for each section, over its code, its rows as they stand in the frames, and their number. A section is a
+//! keyspace that has rows; the first frame names them all, so a reader that does not know one refuses before it has touched a row. The
+//! sender compares each large value with the hash in its header: damage is not passed on.
 //!
 //! [`Machine::replace`]: super::Machine::replace
 
@@ -69,6 +72,14 @@ pub enum SnapshotError {
         /// What was found.
         found: u64,
         /// The newest known.
+        known: u64,
+    },
+    /// Its rows are of a program from before formats could grow.
+    #[error("the snapshot has rows of format {found}, this program reads {known}: upgrade the sender")]
+    OlderFormat {
+        /// What was found.
+        found: u64,
+        /// What is read.
         known: u64,
     },
     /// It is of another cluster or shard.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kvfleet_api::admin::{Settings, SettingsStatus};
 
 use super::{
-    Applied, DecodeError, Level, Tenant, TenantId,
+    Applied, ChangeCounts, DecodeError, Level, Tenant, TenantId,
     checks::Standing,
     codec::{
         self,
@@ -20,12 +20,9 @@ use super::{
     usage::{Usage, UsageTable},
 };
 use crate::storage::{
-    Direction, KeyRange, Keyspace, Reader, StoreError,
+    self, Direction, KeyRange, Keyspace, Reader, StoreError,
     keys::{self, TenantRow},
 };
-
-/// The format of all rows together; a change of a layout raises it.
-pub(super) const FORMAT: u64 = 1;
 
 /// The state in memory.
 #[derive(Clone)]
@@ -60,6 +57,8 @@ pub(super) struct Tables {
     pub(super) digest: Digest,
     /// Join tokens by number: whom each lets in, and when it ends, Unix milliseconds.
     pub(super) tokens: Arc<BTreeMap<u64, (u64, u64)>>,
+    /// How many changes of records this member has applied since it started.
+    pub(super) changes: ChangeCounts,
     /// Where members compare. Only in memory: after a restart there are none until the log reaches the next.
     pub(super) checkpoints: Checkpoints,
 }
@@ -110,6 +109,7 @@ impl Tables {
             next_expiry_ms: 0,
             digest: Digest::default(),
             tokens: Arc::default(),
+            changes: ChangeCounts::default(),
             checkpoints: Checkpoints::default(),
         };
         if let Some(next) = number(reader, keys::NEXT_TENANT)? {
@@ -154,6 +154,8 @@ impl Tables {
             // Raised by an entry of its own, which opens no mark.
             level: _,
             known: _,
+            // Of batches, not of one that is being made.
+            changes: _,
             // Taken between two entries, where no mark is open.
             checkpoints: _,
         } = self;
@@ -298,26 +300,20 @@ fn load_level(reader: &dyn Reader, known: Level) -> Result<Level, StoreError> {
     known.admits(Level(level))
 }
 
-/// Refuses rows of a newer program; answers whether the store is new.
+/// Refuses rows of another format; answers whether the store is new.
 pub(super) fn check_format(reader: &dyn Reader) -> Result<bool, StoreError> {
-    match reader.get(Keyspace::Meta, keys::FORMAT)? {
-        Some(row) => {
-            let bytes = <[u8; 8]>::try_from(row.as_ref()).map_err(|_| damaged(Keyspace::Meta, "the format is not eight bytes"))?;
-            match u64::from_be_bytes(bytes) {
-                0 => Err(damaged(Keyspace::Meta, "format 0 was never written")),
-                found if found > FORMAT => Err(StoreError::NewerFormat { found, supported: FORMAT }),
-                _ => Ok(false),
-            }
-        }
-        None if reader
-            .range(Keyspace::Meta, KeyRange::ALL, Direction::Ascending)
-            .next()
-            .transpose()?
-            .is_some() =>
-        {
-            Err(damaged(Keyspace::Meta, "the format is missing"))
-        }
-        None => Ok(true),
+    if storage::check_format(reader.get(Keyspace::Meta, keys::FORMAT)?.as_deref())? {
+        return Ok(false);
+    }
+    let empty = reader
+        .range(Keyspace::Meta, KeyRange::ALL, Direction::Ascending)
+        .next()
+        .transpose()?
+        .is_none();
+    if empty {
+        Ok(true)
+    } else {
+        Err(damaged(Keyspace::Meta, "the format is missing"))
     }
 }
 

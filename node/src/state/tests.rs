@@ -15,6 +15,7 @@ mod scan;
 mod snapshot;
 mod tenants;
 mod ttl;
+mod values;
 
 use std::{path::Path, sync::Arc};
 
@@ -26,15 +27,15 @@ use super::*;
 use crate::storage::{Direction, FjallStore, KeyRange, Keyspace, Store, StoreError};
 
 /// A moment to start from: late enough that nothing underflows.
-const START: u64 = 1_700_000_000_000;
+pub(super) const START: u64 = 1_700_000_000_000;
 
 /// A machine in a directory of its own, and the log that feeds it.
-struct Shard {
+pub(super) struct Shard {
     directory: TempDir,
     machine: Machine<FjallStore>,
     views: Views,
     index: u64,
-    now_ms: u64,
+    pub(super) now_ms: u64,
 }
 
 impl Shard {
@@ -51,41 +52,41 @@ impl Shard {
     }
 
     /// A shard with the tenant `acme`, whose id is 1.
-    fn with(limits: TenantLimits) -> Self {
+    pub(super) fn with(limits: TenantLimits) -> Self {
         let mut shard = Shard::new();
         assert!(matches!(shard.run(put_tenant("acme", limits)), Response::Tenant(_)));
         shard
     }
 
-    fn run(&mut self, command: Command) -> Response {
+    pub(super) fn run(&mut self, command: Command) -> Response {
         self.index += 1;
         let input = entry(self.index, self.now_ms, command);
         alone(self.machine.apply(vec![input]).unwrap().remove(0))
     }
 
-    fn put(&mut self, key: &str, value: &str) -> Response {
+    pub(super) fn put(&mut self, key: &str, value: &str) -> Response {
         self.run(put(key, value))
     }
 
-    fn pass(&mut self, milliseconds: u64) {
+    pub(super) fn pass(&mut self, milliseconds: u64) {
         self.now_ms += milliseconds;
     }
 
-    fn view(&self) -> Arc<View> {
+    pub(super) fn view(&self) -> Arc<View> {
         self.views.latest()
     }
 
-    fn value(&self, key: &str) -> Option<String> {
+    pub(super) fn value(&self, key: &str) -> Option<String> {
         let record = self.view().get(ACME, key, self.now_ms).unwrap();
         record.map(|record| String::from_utf8(record.value.to_vec()).unwrap())
     }
 
     /// When a sweep is due, if that is within the hour.
-    fn due(&self) -> Option<u64> {
+    pub(super) fn due(&self) -> Option<u64> {
         self.view().sweep_due(0, self.now_ms + 3_600_000).unwrap()
     }
 
-    fn used(&self) -> (u64, u64) {
+    pub(super) fn used(&self) -> (u64, u64) {
         let used = self.view().used(ACME, self.now_ms).unwrap();
         (used.storage, used.keys)
     }
@@ -100,7 +101,7 @@ impl Shard {
     }
 
     /// Closes the machine and opens it again from what is on disk.
-    fn reopen(self) -> Self {
+    pub(super) fn reopen(self) -> Self {
         let Shard {
             directory,
             machine,
@@ -120,7 +121,7 @@ impl Shard {
     }
 }
 
-const ACME: TenantId = TenantId(1);
+pub(super) const ACME: TenantId = TenantId(1);
 
 type Records = Vec<(String, Record)>;
 
@@ -201,7 +202,7 @@ fn put(key: &str, value: &str) -> Command {
     put_with(key, value, Ttl::Default, Condition::None)
 }
 
-fn put_with(key: &str, value: &str, ttl: Ttl, condition: Condition) -> Command {
+pub(super) fn put_with(key: &str, value: &str, ttl: Ttl, condition: Condition) -> Command {
     Command::one(
         ACME,
         Operation::Put(Put {
@@ -246,6 +247,6 @@ fn alone(response: Response) -> Response {
     }
 }
 
-fn refused(refusal: Refusal) -> Response {
+pub(super) fn refused(refusal: Refusal) -> Response {
     Response::Refused(refusal)
 }

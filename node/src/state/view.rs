@@ -24,7 +24,7 @@ pub use scan::{Collect, Ended, ScanLimits, ScanRange};
 use waiters::Waiters;
 
 use super::{
-    Applied, Checkpoint, Digest, Level, Record, Tenant, TenantId,
+    Applied, ChangeCounts, Checkpoint, Digest, Header, Level, Record, Tenant, TenantId,
     tables::{Tables, damaged},
 };
 use crate::storage::{Direction, KeyRange, Keyspace, Reader, Rows, StoreError, keys};
@@ -76,7 +76,13 @@ impl View {
         checkpoints
     }
 
-    /// Reads every row and compares the digest of what is there with the digest that was kept. Blocks, for long.
+    /// How many changes of records this member has applied since it started.
+    pub fn changes(&self) -> ChangeCounts {
+        self.tables.changes
+    }
+
+    /// Reads every header and compares the digest of what is there with the digest that was kept. Large values are not read: they are
+    /// looked at when they are. Blocks, for long.
     ///
     /// # Errors
     /// [`StoreError::Digest`] when they differ, [`StoreError::Read`] when a row cannot be read.
@@ -159,10 +165,11 @@ impl View {
         if self.tables.tenants.by_id(tenant).is_none() {
             return Ok(None);
         }
-        let Some(row) = self.reader.get(Keyspace::Records, &keys::record(tenant, key))? else {
+        let key = keys::record(tenant, key);
+        let Some(row) = self.reader.get(Keyspace::Records, &key)? else {
             return Ok(None);
         };
-        self.shown(&row, now_ms)
+        self.shown(&row, now_ms)?.map(|header| self.whole(&key, header)).transpose()
     }
 
     /// As [`View::get`], from memory: none when the store must be asked. Never blocks.
@@ -174,26 +181,48 @@ impl View {
         if self.tables.tenants.by_id(tenant).is_none() {
             return Ok(Some(None));
         }
-        match self.reader.recall(Keyspace::Records, &keys::record(tenant, key)) {
-            None => Ok(None),
-            Some(None) => Ok(Some(None)),
-            Some(Some(row)) => self.shown(&row, now_ms).map(Some),
+        let key = keys::record(tenant, key);
+        let row = match self.reader.recall(Keyspace::Records, &key) {
+            None => return Ok(None),
+            Some(None) => return Ok(Some(None)),
+            Some(Some(row)) => row,
+        };
+        let Some(header) = self.shown(&row, now_ms)? else {
+            return Ok(Some(None));
+        };
+        if !header.is_apart() {
+            return Ok(Some(Some(header.with(None))));
         }
+        // It was looked at when it was read, or is as it was written.
+        let value = self.reader.recall(Keyspace::Values, &key).flatten();
+        Ok(value.map(|value| Some(header.with(Some(value)))))
     }
 
-    /// One record, expired or not: what a write of this key replaces. Blocks.
+    /// The header of a record, expired or not: what a write of this key replaces. Blocks.
     ///
     /// # Errors
     /// Those of the store.
-    pub(super) fn stored(&self, tenant: TenantId, key: &str) -> Result<Option<Record>, StoreError> {
+    pub(super) fn stored(&self, tenant: TenantId, key: &str) -> Result<Option<Header>, StoreError> {
         let row = self.reader.get(Keyspace::Records, &keys::record(tenant, key))?;
-        row.map(|row| Record::decode(&row).map_err(|error| damaged(Keyspace::Records, error)))
+        row.map(|row| Header::decode(&row).map_err(|error| damaged(Keyspace::Records, error)))
             .transpose()
     }
 
-    fn shown(&self, row: &Bytes, now_ms: u64) -> Result<Option<Record>, StoreError> {
-        let record = Record::decode(row).map_err(|error| damaged(Keyspace::Records, error))?;
-        Ok(Some(record).filter(|record| !record.is_expired(self.moment(now_ms))))
+    fn shown(&self, row: &Bytes, now_ms: u64) -> Result<Option<Header>, StoreError> {
+        let header = Header::decode(row).map_err(|error| damaged(Keyspace::Records, error))?;
+        Ok(Some(header).filter(|header| !header.is_expired(self.moment(now_ms))))
+    }
+
+    /// The record with its value. A value that lies apart is read, and is the one that was written, or damage.
+    fn whole(&self, key: &[u8], header: Header) -> Result<Record, StoreError> {
+        if !header.is_apart() {
+            return Ok(header.with(None));
+        }
+        let value = self.reader.get(Keyspace::Values, key)?;
+        match header.refuse(value.as_deref()) {
+            None => Ok(header.with(value)),
+            Some(reason) => Err(damaged(Keyspace::Values, reason)),
+        }
     }
 
     /// What the tenant uses; records past their expiry are not counted as keys, their bytes are until they are swept.

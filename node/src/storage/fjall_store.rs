@@ -15,8 +15,10 @@ use bytes::Bytes;
 use fjall::{AbstractTree as _, Database, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot};
 
 use super::{
-    Calls, Direction, FjallStores, KeyRange, Keyspace, NoReader, Reader, Row, Rows, Space, Store, StoreError, Stores, Write,
+    Calls, Direction, FjallStores, KeyRange, Keyspace, NoReader, PerKeyspace, Reader, Row, Rows, Space, Store, StoreError, Stores, Write,
+    check_format,
     flush_watch::{FlushWatch, Memtable},
+    keys,
     row_cache::RowCache,
     space,
 };
@@ -26,14 +28,6 @@ use crate::descriptors::Shares;
 const BLOCK_CACHE_BYTES: u64 = 16 << 20;
 /// All journals together; a memtable that holds one back is flushed. Bounds recovery after a crash to about a second.
 pub(super) const JOURNAL_BYTES: u64 = 128 << 20;
-/// Memtables of keyspaces that every batch writes much to. Larger ones hold more memory, smaller ones stall more often.
-const BUSY_MEMTABLE_BYTES: u64 = 16 << 20;
-/// Memtables of keyspaces of small rows that are overwritten again and again.
-const SMALL_MEMTABLE_BYTES: u64 = 8 << 20;
-/// What all memtables together may hold before they are flushed.
-pub const MEMTABLE_BYTES: u64 = 2 * BUSY_MEMTABLE_BYTES + 3 * SMALL_MEMTABLE_BYTES;
-/// Values from this size live outside the tree, so that a compaction does not copy them.
-const SEPARATE_FROM_BYTES: u32 = 1 << 10;
 /// However few processors there are: a single worker waits for room in the queue that it alone empties, for good. Of several the first only
 /// flushes, and spins while all others compact; so one flushes and two compact. What is left of the danger: [`super::flush_watch`].
 const WORKER_THREADS: usize = 3;
@@ -52,7 +46,7 @@ pub struct FjallStore {
 struct Opened {
     database: Database,
     keyspaces: Arc<Keyspaces>,
-    records: Arc<RowCache>,
+    cache: Arc<RowCache>,
     /// Counts batches, for the cache.
     batch: u64,
 }
@@ -126,11 +120,11 @@ impl Opened {
             .max_cached_files(Some(Shares::now().store))
             .open()
             .map_err(failed)?;
-        let keyspaces = Arc::new(Keyspaces::open(&database, directory).map_err(failed)?);
+        let keyspaces = Arc::new(Keyspaces::open(&database, directory)?);
         Ok(Opened {
             database,
             keyspaces,
-            records: Arc::new(RowCache::new()),
+            cache: Arc::new(RowCache::new()),
             batch: 0,
         })
     }
@@ -142,7 +136,7 @@ impl Store for FjallStore {
         let Opened {
             database,
             keyspaces,
-            records,
+            cache,
             batch: number,
         } = self.opened.as_mut().ok_or(StoreError::Reopening)?;
         // `Buffer` hands the batch to the operating system: a killed process loses nothing, and an fsync per batch is not paid.
@@ -160,8 +154,8 @@ impl Store for FjallStore {
         let committed = self.calls.until(move || visible.visible_seqno() > before, || pending.commit());
         committed.map_err(|source| StoreError::Write { rows, source })?;
         *number += 1;
-        for Write { key, value, .. } in batch.iter().filter(|write| write.keyspace == Keyspace::Records) {
-            records.written(key, value.as_ref(), *number);
+        for Write { keyspace, key, value } in batch.iter().filter(|write| write.keyspace.options().cached) {
+            cache.written(*keyspace, key, value.as_ref(), *number);
         }
         Ok(())
     }
@@ -171,7 +165,7 @@ impl Store for FjallStore {
             Some(opened) => Arc::new(FjallReader {
                 snapshot: opened.database.snapshot(),
                 keyspaces: Arc::clone(&opened.keyspaces),
-                records: Arc::clone(&opened.records),
+                cache: Arc::clone(&opened.cache),
                 batch: opened.batch,
             }),
             None => Arc::new(NoReader),
@@ -242,24 +236,31 @@ impl Drop for Home {
 
 /// The handles, opened once.
 pub(super) struct Keyspaces {
-    meta: fjall::Keyspace,
-    tenants: fjall::Keyspace,
-    usage: fjall::Keyspace,
-    records: fjall::Keyspace,
-    ttl: fjall::Keyspace,
+    handles: PerKeyspace<fjall::Keyspace>,
     // Last, so that it goes when the files are closed.
     home: Home,
 }
 
 impl Keyspaces {
-    fn open(database: &Database, directory: &Path) -> Result<Self, fjall::Error> {
-        let open = |keyspace: Keyspace| database.keyspace(keyspace.name(), || options(keyspace));
+    /// `meta` first: when its rows are of another format, nothing else is made beside them.
+    fn open(database: &Database, directory: &Path) -> Result<Self, StoreError> {
+        let handles = PerKeyspace::try_new(|keyspace| {
+            let open = database.keyspace(keyspace.name(), || options(keyspace));
+            let handle = open.map_err(|source| StoreError::Open {
+                path: directory.to_owned(),
+                source,
+            })?;
+            if keyspace == Keyspace::Meta {
+                let format = handle.get(keys::FORMAT).map_err(|source| StoreError::Read {
+                    keyspace: keyspace.name(),
+                    source,
+                })?;
+                check_format(format.as_deref())?;
+            }
+            Ok::<_, StoreError>(handle)
+        })?;
         Ok(Keyspaces {
-            meta: open(Keyspace::Meta)?,
-            tenants: open(Keyspace::Tenants)?,
-            usage: open(Keyspace::Usage)?,
-            records: open(Keyspace::Records)?,
-            ttl: open(Keyspace::Ttl)?,
+            handles,
             home: Home {
                 directory: directory.to_owned(),
                 retired: AtomicBool::new(false),
@@ -275,47 +276,33 @@ impl Keyspaces {
                 keyspace: keyspace.name(),
                 number: active.id(),
                 bytes: active.size(),
-                limit: memtable_bytes(keyspace),
+                limit: keyspace.options().memtable_bytes,
             }
         };
         Keyspace::ALL.into_iter().map(memtable).collect()
     }
 
     fn get(&self, keyspace: Keyspace) -> &fjall::Keyspace {
-        match keyspace {
-            Keyspace::Meta => &self.meta,
-            Keyspace::Tenants => &self.tenants,
-            Keyspace::Usage => &self.usage,
-            Keyspace::Records => &self.records,
-            Keyspace::Ttl => &self.ttl,
-        }
-    }
-}
-
-fn memtable_bytes(keyspace: Keyspace) -> u64 {
-    match keyspace {
-        Keyspace::Records | Keyspace::Ttl => BUSY_MEMTABLE_BYTES,
-        Keyspace::Meta | Keyspace::Tenants | Keyspace::Usage => SMALL_MEMTABLE_BYTES,
+        self.handles.get(keyspace)
     }
 }
 
 /// How a keyspace is made. fjall stores this with it: a change here reaches only directories made later.
 fn options(keyspace: Keyspace) -> KeyspaceCreateOptions {
-    let base = KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes(keyspace));
-    match keyspace {
-        // Reads mostly find their key, so the last level goes without a filter.
-        Keyspace::Records => base
-            .expect_point_read_hits(true)
-            .with_kv_separation(Some(KvSeparationOptions::default().separation_threshold(SEPARATE_FROM_BYTES))),
-        Keyspace::Ttl | Keyspace::Meta | Keyspace::Tenants | Keyspace::Usage => base.expect_point_read_hits(true),
-    }
+    let options = keyspace.options();
+    // Reads mostly find their key, so the last level goes without a filter.
+    let base = KeyspaceCreateOptions::default()
+        .max_memtable_size(options.memtable_bytes)
+        .expect_point_read_hits(true);
+    let separated = |from| KvSeparationOptions::default().separation_threshold(from);
+    base.with_kv_separation(options.separate_from_bytes.map(separated))
 }
 
 /// The database as it was between two batches.
 struct FjallReader {
     snapshot: Snapshot,
     keyspaces: Arc<Keyspaces>,
-    records: Arc<RowCache>,
+    cache: Arc<RowCache>,
     /// The last batch that it sees.
     batch: u64,
 }
@@ -333,15 +320,15 @@ impl Reader for FjallReader {
                 source,
             })?;
         let row = found.map(Bytes::from_owner);
-        if keyspace == Keyspace::Records {
-            self.records.found(key, row.as_ref(), self.batch);
+        if keyspace.options().cached {
+            self.cache.found(keyspace, key, row.as_ref(), self.batch);
         }
         Ok(row)
     }
 
     fn recall(&self, keyspace: Keyspace, key: &[u8]) -> Option<Option<Bytes>> {
-        if keyspace == Keyspace::Records {
-            self.records.get(key, self.batch)
+        if keyspace.options().cached {
+            self.cache.get(keyspace, key, self.batch)
         } else {
             None
         }

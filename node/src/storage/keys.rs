@@ -15,12 +15,13 @@
 //!           "level"                                         the feature level; absent while it is the first
 //!           "settings"                                      settings and the revision that they took
 //!           "tokens"                                        join tokens: number, the member that each lets in, end
-//!           "digest"                                        the sum of the hashes of all records and tenants
+//!           "digest"                                        the sum of the hashes of all headers and tenants
 //! tenants   'c' tenant:u32                                  name, state, configuration
 //!           'g' tenant:u32                                  deleted, rows left: a key of keyspace records, no row lies before it
 //! usage     tenant:u32                                      bytes and rows, expired ones that no sweep has met included
-//! records   tenant:u32 key:UTF-8                            the record
+//! records   tenant:u32 key:UTF-8                            the record's header: everything but a value above 1 KiB
 //! ttl       expires_ms:u64 tenant:u32 key:UTF-8             the record's revision
+//! values    tenant:u32 key:UTF-8                            a value above 1 KiB, as it was sent, without a format byte
 //! ```
 
 use std::ops::Bound;

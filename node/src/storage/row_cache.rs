@@ -12,7 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use quick_cache::{Weighter, unsync::Cache};
+use quick_cache::{Equivalent, Weighter, unsync::Cache};
+
+use super::Keyspace;
 
 /// All rows together, their keys and what it costs to hold them included.
 const BYTES: u64 = 48 << 20;
@@ -34,22 +36,42 @@ struct Known {
     since: u64,
 }
 
+/// Which row.
+#[derive(PartialEq, Eq, Hash)]
+struct Place {
+    keyspace: Keyspace,
+    key: Box<[u8]>,
+}
+
+/// The same, not yet owned. Its fields are hashed as those of [`Place`] are.
+#[derive(Clone, Copy, Hash)]
+struct Sought<'a> {
+    keyspace: Keyspace,
+    key: &'a [u8],
+}
+
+impl Equivalent<Place> for Sought<'_> {
+    fn equivalent(&self, place: &Place) -> bool {
+        self.keyspace == place.keyspace && self.key == place.key.as_ref()
+    }
+}
+
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Box<[u8]>, Known> for Weight {
-    fn weight(&self, key: &Box<[u8]>, known: &Known) -> u64 {
-        (key.len() + known.row.as_ref().map_or(0, Bytes::len)) as u64 + OVERHEAD
+impl Weighter<Place, Known> for Weight {
+    fn weight(&self, place: &Place, known: &Known) -> u64 {
+        (place.key.len() + known.row.as_ref().map_or(0, Bytes::len)) as u64 + OVERHEAD
     }
 }
 
 struct Shard {
-    rows: Cache<Box<[u8]>, Known, Weight>,
+    rows: Cache<Place, Known, Weight>,
     /// The last batch that changed anything here.
     changed: u64,
 }
 
-/// The cache of one keyspace.
+/// The cache of the keyspaces that have one.
 pub(super) struct RowCache {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
@@ -70,45 +92,56 @@ impl RowCache {
 
     /// The row as of batch `at`; none when the cache does not know.
     #[allow(clippy::option_option)] // Not known, known to be absent, known.
-    pub(super) fn get(&self, key: &[u8], at: u64) -> Option<Option<Bytes>> {
-        let shard = self.shard(key);
-        shard.rows.get(key).filter(|known| known.since <= at).map(|known| known.row.clone())
+    pub(super) fn get(&self, keyspace: Keyspace, key: &[u8], at: u64) -> Option<Option<Bytes>> {
+        let sought = Sought { keyspace, key };
+        let shard = self.shard(sought);
+        shard
+            .rows
+            .get(&sought)
+            .filter(|known| known.since <= at)
+            .map(|known| known.row.clone())
     }
 
     /// Takes what a reader of batch `at` found.
-    pub(super) fn found(&self, key: &[u8], row: Option<&Bytes>, at: u64) {
-        let mut shard = self.shard(key);
+    pub(super) fn found(&self, keyspace: Keyspace, key: &[u8], row: Option<&Bytes>, at: u64) {
+        let sought = Sought { keyspace, key };
+        let mut shard = self.shard(sought);
         if at >= shard.changed {
-            keep(&mut shard, key, row, at);
+            keep(&mut shard, sought, row, at);
         }
     }
 
     /// Takes a row that batch `batch` wrote. Called when the batch is in the store, and before anybody reads as of it.
-    pub(super) fn written(&self, key: &[u8], row: Option<&Bytes>, batch: u64) {
-        let mut shard = self.shard(key);
+    pub(super) fn written(&self, keyspace: Keyspace, key: &[u8], row: Option<&Bytes>, batch: u64) {
+        let sought = Sought { keyspace, key };
+        let mut shard = self.shard(sought);
         shard.changed = batch;
-        keep(&mut shard, key, row, batch);
+        keep(&mut shard, sought, row, batch);
     }
 
-    fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
-        let at = self.hasher.hash_one(key) as usize % SHARDS;
+    fn shard(&self, sought: Sought<'_>) -> MutexGuard<'_, Shard> {
+        let at = self.hasher.hash_one(sought) as usize % SHARDS;
         let shard = self.shards.get(at).expect("the remainder is below the number of shards");
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn keep(shard: &mut Shard, key: &[u8], row: Option<&Bytes>, since: u64) {
+fn keep(shard: &mut Shard, sought: Sought<'_>, row: Option<&Bytes>, since: u64) {
     match row {
-        Some(row) if key.len() + row.len() <= LARGEST => {
+        Some(row) if sought.key.len() + row.len() <= LARGEST => {
             let known = Known {
                 row: Some(Bytes::copy_from_slice(row)),
                 since,
             };
-            shard.rows.insert(key.into(), known);
+            let place = Place {
+                keyspace: sought.keyspace,
+                key: sought.key.into(),
+            };
+            shard.rows.insert(place, known);
         }
         // A row that is gone, or too large: what was known of it is no longer true. That many keys are absent is not worth the memory.
         _ => {
-            shard.rows.remove(key);
+            shard.rows.remove(&sought);
         }
     }
 }
@@ -119,6 +152,7 @@ mod tests {
     use super::*;
 
     const KEY: &[u8] = b"key";
+    const ROWS: Keyspace = Keyspace::Records;
 
     fn row(text: &'static str) -> Bytes {
         Bytes::from_static(text.as_bytes())
@@ -127,26 +161,33 @@ mod tests {
     #[test]
     fn a_reader_gets_rows_of_its_own_moment() {
         let cache = RowCache::new();
-        assert_eq!(cache.get(KEY, 1), None);
-        cache.written(KEY, Some(&row("new")), 5);
-        assert_eq!(cache.get(KEY, 4), None, "written later");
-        assert_eq!(cache.get(KEY, 5), Some(Some(row("new"))));
-        assert_eq!(cache.get(KEY, 9), Some(Some(row("new"))));
-        cache.written(KEY, None, 6);
-        assert_eq!(cache.get(KEY, 6), None, "deleted: the store is asked");
+        assert_eq!(cache.get(ROWS, KEY, 1), None);
+        cache.written(ROWS, KEY, Some(&row("new")), 5);
+        assert_eq!(cache.get(ROWS, KEY, 4), None, "written later");
+        assert_eq!(cache.get(ROWS, KEY, 5), Some(Some(row("new"))));
+        assert_eq!(cache.get(ROWS, KEY, 9), Some(Some(row("new"))));
+        cache.written(ROWS, KEY, None, 6);
+        assert_eq!(cache.get(ROWS, KEY, 6), None, "deleted: the store is asked");
+        cache.written(Keyspace::Values, KEY, Some(&row("value")), 7);
+        assert_eq!(cache.get(ROWS, KEY, 7), None, "a row of another keyspace with the same key");
+        assert_eq!(cache.get(Keyspace::Values, KEY, 7), Some(Some(row("value"))));
     }
 
     #[test]
     fn a_slow_reader_does_not_bring_an_old_row_back() {
         let cache = RowCache::new();
-        cache.written(KEY, Some(&row("new")), 5);
-        cache.found(KEY, Some(&row("old")), 4);
-        assert_eq!(cache.get(KEY, 5), Some(Some(row("new"))));
-        cache.written(KEY, None, 6);
-        cache.found(KEY, Some(&row("new")), 5);
-        assert_eq!(cache.get(KEY, 6), None);
-        cache.found(KEY, Some(&row("other")), 6);
-        assert_eq!(cache.get(KEY, 6), Some(Some(row("other"))), "as of the last change it is the truth");
+        cache.written(ROWS, KEY, Some(&row("new")), 5);
+        cache.found(ROWS, KEY, Some(&row("old")), 4);
+        assert_eq!(cache.get(ROWS, KEY, 5), Some(Some(row("new"))));
+        cache.written(ROWS, KEY, None, 6);
+        cache.found(ROWS, KEY, Some(&row("new")), 5);
+        assert_eq!(cache.get(ROWS, KEY, 6), None);
+        cache.found(ROWS, KEY, Some(&row("other")), 6);
+        assert_eq!(
+            cache.get(ROWS, KEY, 6),
+            Some(Some(row("other"))),
+            "as of the last change it is the truth"
+        );
     }
 
     /// A block of the engine, with many rows in it.
@@ -173,26 +214,26 @@ mod tests {
             });
             let row = block.slice(100..200);
             if read {
-                cache.found(&key, Some(&row), 1);
+                cache.found(ROWS, &key, Some(&row), 1);
             } else {
-                cache.written(&key, Some(&row), 1);
+                cache.written(ROWS, &key, Some(&row), 1);
             }
             drop(row);
             drop(block);
             assert_eq!(std::sync::Arc::strong_count(&alive), 1, "the block is gone");
-            assert_eq!(cache.get(&key, 1), Some(Some(Bytes::from(vec![7; 100]))));
+            assert_eq!(cache.get(ROWS, &key, 1), Some(Some(Bytes::from(vec![7; 100]))));
         }
     }
 
     #[test]
     fn memory_is_bounded_and_large_rows_stay_out() {
         let cache = RowCache::new();
-        cache.written(KEY, Some(&row("small")), 1);
-        cache.written(KEY, Some(&Bytes::from(vec![0; LARGEST])), 2);
-        assert_eq!(cache.get(KEY, 2), None, "and the small one is not true any more");
+        cache.written(ROWS, KEY, Some(&row("small")), 1);
+        cache.written(ROWS, KEY, Some(&Bytes::from(vec![0; LARGEST])), 2);
+        assert_eq!(cache.get(ROWS, KEY, 2), None, "and the small one is not true any more");
         let value = Bytes::from(vec![0; 1 << 10]);
         for number in 0..(2 * BYTES / 1024) {
-            cache.written(&number.to_be_bytes(), Some(&value), 3);
+            cache.written(ROWS, &number.to_be_bytes(), Some(&value), 3);
         }
         let held: u64 = cache.shards.iter().map(|shard| shard.lock().unwrap().rows.weight()).sum();
         assert!(held <= BYTES, "{held}");

@@ -1,6 +1,6 @@
 //! Removes what is visible to no reader: expired records, and the rows of deleted tenants. A bounded number of rows and of their bytes per
 //! command, because all members wait while it is applied, and each from where the last one stopped, because an LSM tree walks the
-//! tombstones of all rows that were deleted before. A row is read once, for its hash, and one at a time.
+//! tombstones of all rows that were deleted before. A header is read once, for its hash, and one at a time; a large value is not read.
 
 use crate::{
     state::{
@@ -36,11 +36,8 @@ pub(super) fn sweep(draft: &mut Draft, now_ms: u64, limit: Bound) -> Result<Resp
         }
         match draft.record(tenant, &key)?.filter(|record| record.revision == revision) {
             Some(record) => {
-                if draft.tables.tenants.by_id(tenant).is_some() {
-                    draft.take_revision();
-                }
                 bytes += record.bytes();
-                draft.remove_record(tenant, &key, &record);
+                draft.expire_record(tenant, &key, &record);
             }
             // The row of keyspace `ttl` goes with its record in every other place, so this one has been lost on disk.
             None => return Err(damaged(Keyspace::Ttl, "it names a revision that its record does not have")),
@@ -98,8 +95,7 @@ pub(super) fn sweep_tenant(
         let Some(record) = draft.record(tenant, &key)? else { continue };
         bytes += record.bytes();
         if record.is_expired(now_ms) {
-            draft.take_revision();
-            draft.remove_record(tenant, &key, &record);
+            draft.expire_record(tenant, &key, &record);
             removed += 1;
         }
     }

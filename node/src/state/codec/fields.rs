@@ -4,16 +4,17 @@
 //! `prost`'s functions. Absent by design: types that mirror others. prost's own derive knows neither an enum whose variants have no or
 //! several fields nor a type of a crate that knows no prost, so each type would be there twice, with a way there and a way back.
 //!
-//! The rules are those of [`message`](super::message): a field that is not known is skipped, fields are written in the order of their
-//! numbers, and none that has the value which a reader takes when it is missing. A number is never used twice, whatever becomes of its
-//! field. What a reader must not skip is a variant of a choice: one that is not known is an error.
+//! A reader skips fields that it does not know, so a field may be added at any time; what must not be skipped belongs to a feature level
+//! (`state::level`). A variant of a choice is never skipped: one that is not known is an error. Fields are written in the order of their
+//! numbers and none that has the value which a reader takes when it is missing, so equal values are equal bytes: the digest counts on that.
+//! No maps, therefore. A number is never used twice, whatever becomes of its field.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{
     DecodeContext, WireType, check_wire_type, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, key_len, skip_field,
 };
 
-use super::{DecodeError, message};
+use super::DecodeError;
 
 /// What can be a field.
 pub(crate) trait Field: Sized {
@@ -31,7 +32,7 @@ pub(crate) trait Field: Sized {
     fn length(&self, number: u32) -> usize;
 
     /// Writes it.
-    fn put(&self, number: u32, bytes: &mut BytesMut);
+    fn put(&self, number: u32, bytes: &mut Vec<u8>);
 
     /// Reads it into a place that is empty, or has what came before under the same number.
     fn take(place: &mut Option<Self>, wire: WireType, bytes: &mut Bytes) -> Result<(), DecodeError>;
@@ -49,7 +50,7 @@ pub(crate) trait Message: Sized {
 
     fn body_length(&self) -> usize;
 
-    fn put_body(&self, bytes: &mut BytesMut);
+    fn put_body(&self, bytes: &mut Vec<u8>);
 
     /// Reads until so many bytes are left.
     fn take_body(bytes: &mut Bytes, left: usize) -> Result<Self, DecodeError>;
@@ -57,10 +58,10 @@ pub(crate) trait Message: Sized {
 
 /// The format byte, then the message.
 pub(crate) fn encode(format: u8, message: &impl Message) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(1 + message.body_length());
+    let mut bytes = Vec::with_capacity(1 + message.body_length());
     bytes.put_u8(format);
     message.put_body(&mut bytes);
-    bytes.freeze()
+    Bytes::from(bytes)
 }
 
 /// Reads it back. Byte fields share the memory of `bytes`.
@@ -68,14 +69,27 @@ pub(crate) fn encode(format: u8, message: &impl Message) -> Bytes {
 /// # Errors
 /// When there is no byte, when its format is not `format`, or when what follows is no such message.
 pub(crate) fn decode<M: Message>(format: u8, what: &'static str, bytes: &Bytes) -> Result<M, DecodeError> {
-    M::take_body(&mut message::behind_format(format, what, bytes)?, 0)
+    M::take_body(&mut behind_format(format, what, bytes)?, 0)
+}
+
+/// What stands behind the format byte, if it is this one.
+fn behind_format(format: u8, what: &'static str, bytes: &Bytes) -> Result<Bytes, DecodeError> {
+    match bytes.first().copied() {
+        None => Err(DecodeError::Truncated { field: what }),
+        Some(found) if found == format => Ok(bytes.slice(1..)),
+        Some(found) => Err(DecodeError::OtherFormat {
+            what,
+            found,
+            known: format,
+        }),
+    }
 }
 
 pub(crate) fn length_of(number: u32, field: &impl Field) -> usize {
     if field.is_missing() { 0 } else { field.length(number) }
 }
 
-pub(crate) fn put_field(number: u32, field: &impl Field, bytes: &mut BytesMut) {
+pub(crate) fn put_field(number: u32, field: &impl Field, bytes: &mut Vec<u8>) {
     if !field.is_missing() {
         field.put(number, bytes);
     }
@@ -87,7 +101,7 @@ pub(crate) fn nested_length(number: u32, length: usize) -> usize {
 }
 
 /// What stands before such bytes.
-pub(crate) fn put_head(number: u32, length: usize, bytes: &mut BytesMut) {
+pub(crate) fn put_head(number: u32, length: usize, bytes: &mut Vec<u8>) {
     encode_key(number, WireType::LengthDelimited, bytes);
     encode_varint(length as u64, bytes);
 }
@@ -149,7 +163,7 @@ impl<M: Message> Field for M {
         nested_length(number, self.body_length())
     }
 
-    fn put(&self, number: u32, bytes: &mut BytesMut) {
+    fn put(&self, number: u32, bytes: &mut Vec<u8>) {
         put_head(number, self.body_length(), bytes);
         self.put_body(bytes);
     }
@@ -166,7 +180,7 @@ impl<M: Message> Message for Box<M> {
         M::body_length(self)
     }
 
-    fn put_body(&self, bytes: &mut BytesMut) {
+    fn put_body(&self, bytes: &mut Vec<u8>) {
         M::put_body(self, bytes);
     }
 
@@ -189,7 +203,7 @@ impl<T: Field> Field for Option<T> {
         self.as_ref().map_or(0, |value| value.length(number))
     }
 
-    fn put(&self, number: u32, bytes: &mut BytesMut) {
+    fn put(&self, number: u32, bytes: &mut Vec<u8>) {
         if let Some(value) = self {
             value.put(number, bytes);
         }
@@ -215,7 +229,7 @@ impl<T: Field> Field for Vec<T> {
         self.iter().map(|item| item.length(number)).sum()
     }
 
-    fn put(&self, number: u32, bytes: &mut BytesMut) {
+    fn put(&self, number: u32, bytes: &mut Vec<u8>) {
         for item in self {
             item.put(number, bytes);
         }
@@ -236,7 +250,7 @@ pub(crate) fn number_length(number: u32, value: u64) -> usize {
     key_len(number) + encoded_len_varint(value)
 }
 
-pub(crate) fn put_number(number: u32, value: u64, bytes: &mut BytesMut) {
+pub(crate) fn put_number(number: u32, value: u64, bytes: &mut Vec<u8>) {
     encode_key(number, WireType::Varint, bytes);
     encode_varint(value, bytes);
 }
@@ -261,7 +275,7 @@ macro_rules! unsigned {
                 number_length(number, u64::from(*self))
             }
 
-            fn put(&self, number: u32, bytes: &mut BytesMut) {
+            fn put(&self, number: u32, bytes: &mut Vec<u8>) {
                 put_number(number, u64::from(*self), bytes);
             }
 
@@ -290,7 +304,7 @@ impl Field for bool {
         number_length(number, 1)
     }
 
-    fn put(&self, number: u32, bytes: &mut BytesMut) {
+    fn put(&self, number: u32, bytes: &mut Vec<u8>) {
         put_number(number, u64::from(*self), bytes);
     }
 
@@ -313,7 +327,7 @@ impl Field for String {
         nested_length(number, self.len())
     }
 
-    fn put(&self, number: u32, bytes: &mut BytesMut) {
+    fn put(&self, number: u32, bytes: &mut Vec<u8>) {
         put_head(number, self.len(), bytes);
         bytes.put_slice(self.as_bytes());
     }
@@ -323,6 +337,31 @@ impl Field for String {
         let text = bytes.get(..length).and_then(|text| std::str::from_utf8(text).ok());
         *place = Some(text.ok_or(DecodeError::NotText { field: "a text" })?.to_owned());
         bytes.advance(length);
+        Ok(())
+    }
+}
+
+/// Sixteen bytes.
+impl Field for u128 {
+    fn length(&self, number: u32) -> usize {
+        nested_length(number, 16)
+    }
+
+    fn put(&self, number: u32, bytes: &mut Vec<u8>) {
+        put_head(number, 16, bytes);
+        bytes.put_u128(*self);
+    }
+
+    fn take(place: &mut Option<Self>, wire: WireType, bytes: &mut Bytes) -> Result<(), DecodeError> {
+        match take_length(wire, bytes)? {
+            16 => *place = Some(bytes.get_u128()),
+            length => {
+                return Err(DecodeError::Unknown {
+                    field: "length of a hash",
+                    value: length as u64,
+                });
+            }
+        }
         Ok(())
     }
 }
@@ -340,7 +379,7 @@ impl Field for Bytes {
         nested_length(number, self.len())
     }
 
-    fn put(&self, number: u32, bytes: &mut BytesMut) {
+    fn put(&self, number: u32, bytes: &mut Vec<u8>) {
         put_head(number, self.len(), bytes);
         bytes.put_slice(self);
     }
@@ -358,7 +397,7 @@ impl<A: Field> Message for (A,) {
         length_of(1, &self.0)
     }
 
-    fn put_body(&self, bytes: &mut BytesMut) {
+    fn put_body(&self, bytes: &mut Vec<u8>) {
         put_field(1, &self.0, bytes);
     }
 
@@ -380,7 +419,7 @@ impl<A: Field, B: Field> Message for (A, B) {
         length_of(1, &self.0) + length_of(2, &self.1)
     }
 
-    fn put_body(&self, bytes: &mut BytesMut) {
+    fn put_body(&self, bytes: &mut Vec<u8>) {
         put_field(1, &self.0, bytes);
         put_field(2, &self.1, bytes);
     }

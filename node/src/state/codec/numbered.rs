@@ -9,7 +9,7 @@ macro_rules! message {
                 0 $(+ $crate::state::codec::fields::length_of($number, $field))*
             }
 
-            fn put_body(&self, bytes: &mut ::bytes::BytesMut) {
+            fn put_body(&self, bytes: &mut Vec<u8>) {
                 let Self { $($field),* } = self;
                 $($crate::state::codec::fields::put_field($number, $field, bytes);)*
             }
@@ -47,7 +47,7 @@ macro_rules! choice {
                 }
             }
 
-            fn put_body(&self, bytes: &mut ::bytes::BytesMut) {
+            fn put_body(&self, bytes: &mut Vec<u8>) {
                 match self {
                     $(Self::$default => {})?
                     $(Self::$variant $(($inner))? $({ $($field),* })? =>
@@ -81,7 +81,7 @@ macro_rules! numbers {
                 $crate::state::codec::fields::number_length(number, value)
             }
 
-            fn put(&self, number: u32, bytes: &mut ::bytes::BytesMut) {
+            fn put(&self, number: u32, bytes: &mut Vec<u8>) {
                 let value = match self { $(Self::$variant => $number,)* };
                 $crate::state::codec::fields::put_number(number, value, bytes);
             }

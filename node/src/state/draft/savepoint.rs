@@ -1,16 +1,17 @@
 //! Savepoints: a draft as it was, to go back to when an operation of a list is refused half way.
 //!
 //! While a mark is open the draft notes what each change replaces; without one it notes nothing. In: the changes of a draft. Out: the draft
-//! as it was at the mark: rows, counters, tables, and what it is going to write. Absent: what the work cost ([`Draft::is_large`] counts
+//! as it was at the mark: rows, counters, tables and events. Absent: what the work cost ([`Draft::is_large`] counts
 //! rows that were read for an operation that was refused, because they were read).
 
-use super::{Draft, Usage};
-use crate::state::{TenantId, tables::Counters};
+use super::Draft;
+use crate::state::{TenantId, tables::Counters, usage::Usage};
 
 /// A moment of a draft. Marks may lie inside each other; going back to one takes back those that were set after it.
 #[must_use = "a mark that is not given back keeps the draft noting every change"]
 pub(in crate::state) struct Mark {
     rows: usize,
+    replaced: usize,
     changes: usize,
     open: usize,
     counters: Counters,
@@ -28,7 +29,7 @@ enum Replaced {
 #[derive(Default)]
 pub(super) struct Savepoints {
     open: usize,
-    changes: Vec<Replaced>,
+    replaced: Vec<Replaced>,
 }
 
 impl Draft {
@@ -38,7 +39,8 @@ impl Draft {
         self.savepoints.open += 1;
         Mark {
             rows: self.rows.note(),
-            changes: self.savepoints.changes.len(),
+            replaced: self.savepoints.replaced.len(),
+            changes: self.changes.len(),
             open,
             counters: self.tables.counters(),
         }
@@ -47,8 +49,9 @@ impl Draft {
     /// Goes back to the mark: nothing is left of what was done since.
     pub(in crate::state) fn roll_back(&mut self, mark: Mark) {
         self.rows.take_back(mark.rows);
-        while self.savepoints.changes.len() > mark.changes {
-            match self.savepoints.changes.pop() {
+        self.changes.truncate(mark.changes);
+        while self.savepoints.replaced.len() > mark.replaced {
+            match self.savepoints.replaced.pop() {
                 Some(Replaced::Usage(tenant, old)) => self.tables.usage.change(tenant, |usage| *usage = old),
                 Some(Replaced::Charged(tenant)) => {
                     self.charged.remove(&tenant);
@@ -68,7 +71,7 @@ impl Draft {
     fn close(&mut self, open: usize) {
         self.savepoints.open = open;
         if open == 0 {
-            self.savepoints.changes.clear();
+            self.savepoints.replaced.clear();
             self.rows.forget();
         }
     }
@@ -76,7 +79,7 @@ impl Draft {
     /// How much is noted beside rows.
     #[cfg(test)]
     pub(in crate::state) fn noted(&self) -> usize {
-        self.savepoints.changes.len()
+        self.savepoints.replaced.len()
     }
 
     /// Every change of a tenant's counters goes through here.
@@ -89,14 +92,14 @@ impl Draft {
     pub(super) fn note_usage(&mut self, tenant: TenantId) {
         if self.savepoints.open > 0 {
             let old = self.tables.usage.get(tenant);
-            self.savepoints.changes.push(Replaced::Usage(tenant, old));
+            self.savepoints.replaced.push(Replaced::Usage(tenant, old));
         }
     }
 
     /// The tenant's row of counters is written with the batch.
     pub(super) fn charge(&mut self, tenant: TenantId) {
         if self.charged.insert(tenant) && self.savepoints.open > 0 {
-            self.savepoints.changes.push(Replaced::Charged(tenant));
+            self.savepoints.replaced.push(Replaced::Charged(tenant));
         }
     }
 }

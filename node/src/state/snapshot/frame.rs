@@ -5,20 +5,20 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::{Applied, Heading, Level, Origin};
 use crate::{
     cluster_id::ClusterId,
-    state::{digest::Digest, tables},
-    storage::{Keyspace, Row},
+    state::digest::Digest,
+    storage::{FORMAT as ROWS_FORMAT, Keyspace, Row},
 };
 
 const MAGIC: &[u8; 4] = b"KVSN";
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 const BEGIN: u8 = 1;
 const ROWS: u8 = 2;
 const END: u8 = 3;
 /// Kind, length and checksum.
 const AROUND: usize = 9;
 
-/// Rows per keyspace, in the order of [`Keyspace::ALL`].
-pub(super) type Counts = [u64; Keyspace::ALL.len()];
+/// Rows per section, in order.
+pub(super) type Counts = Vec<(Keyspace, u64)>;
 
 /// A frame that has been read.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,8 @@ pub(super) enum Frame {
     Begin {
         origin: Origin,
         rows_format: u64,
+        /// What comes, in order.
+        sections: Vec<Keyspace>,
         heading: Heading,
     },
     Rows {
@@ -36,16 +38,6 @@ pub(super) enum Frame {
         counts: Counts,
         digest: u128,
     },
-}
-
-pub(super) fn code(keyspace: Keyspace) -> u8 {
-    match keyspace {
-        Keyspace::Meta => 0,
-        Keyspace::Tenants => 1,
-        Keyspace::Usage => 2,
-        Keyspace::Records => 3,
-        Keyspace::Ttl => 4,
-    }
 }
 
 fn seal(kind: u8, body: &[u8]) -> Bytes {
@@ -64,15 +56,17 @@ fn put_applied(body: &mut BytesMut, applied: Applied) {
 }
 
 /// The body of the first frame, and the frame.
-pub(super) fn begin(origin: Origin, heading: &Heading) -> (Bytes, Bytes) {
+pub(super) fn begin(origin: Origin, sections: &[Keyspace], heading: &Heading) -> (Bytes, Bytes) {
     let mut body = BytesMut::new();
     body.put_slice(MAGIC);
     body.put_u16(FORMAT);
-    body.put_u64(tables::FORMAT);
+    body.put_u64(ROWS_FORMAT);
     body.put_u32(heading.level.0);
     body.put_slice(origin.cluster.as_bytes());
     body.put_u32(origin.shard);
     put_applied(&mut body, heading.applied);
+    body.put_u8(u8::try_from(sections.len()).expect("codes are bytes"));
+    sections.iter().for_each(|section| body.put_u8(section.code()));
     body.put_u8(u8::from(heading.membership.is_some()));
     if let Some((at, membership)) = &heading.membership {
         put_applied(&mut body, *at);
@@ -114,7 +108,7 @@ impl Gathered {
 
     pub(super) fn seal(self) -> Bytes {
         let mut body = BytesMut::with_capacity(5 + self.bytes.len());
-        body.put_u8(code(self.keyspace));
+        body.put_u8(self.keyspace.code());
         body.put_u32(self.rows);
         body.put_slice(&self.bytes);
         seal(ROWS, &body)
@@ -130,7 +124,11 @@ pub(super) fn put_row(bytes: &mut BytesMut, key: &[u8], value: &[u8]) {
 
 pub(super) fn end(counts: &Counts, digest: u128) -> Bytes {
     let mut body = BytesMut::new();
-    counts.iter().for_each(|count| body.put_u64(*count));
+    body.put_u8(u8::try_from(counts.len()).expect("codes are bytes"));
+    for (section, rows) in counts {
+        body.put_u8(section.code());
+        body.put_u64(*rows);
+    }
     body.put_u128(digest);
     seal(END, &body)
 }
@@ -189,6 +187,14 @@ fn read_begin(mut body: Bytes) -> Result<Frame, Unread> {
     body.try_copy_to_slice(&mut cluster)?;
     let shard = body.try_get_u32()?;
     let applied = read_applied(&mut body)?;
+    let mut sections = Vec::new();
+    for _ in 0..body.try_get_u8()? {
+        let section = read_section(&mut body)?;
+        if sections.last().is_some_and(|last| *last >= section) {
+            return reason("its sections are not in order");
+        }
+        sections.push(section);
+    }
     let membership = match body.try_get_u8()? {
         0 if body.is_empty() => None,
         1 => Some((read_applied(&mut body)?, body)),
@@ -205,7 +211,17 @@ fn read_begin(mut body: Bytes) -> Result<Frame, Unread> {
             level,
             membership,
         },
+        sections,
     })
+}
+
+/// A code that is not known here was given by a newer program, and what follows it means something.
+fn read_section(body: &mut Bytes) -> Result<Keyspace, Unread> {
+    let code = body.try_get_u8()?;
+    match Keyspace::of_code(code) {
+        Some(section) => Ok(section),
+        None => reason(format!("section {code} is of a newer program: upgrade this member")),
+    }
 }
 
 fn read_applied(body: &mut Bytes) -> Result<Applied, Unread> {
@@ -216,10 +232,7 @@ fn read_applied(body: &mut Bytes) -> Result<Applied, Unread> {
 }
 
 fn read_rows(mut body: Bytes) -> Result<Frame, Unread> {
-    let found = body.try_get_u8()?;
-    let Some(keyspace) = Keyspace::ALL.into_iter().find(|keyspace| code(*keyspace) == found) else {
-        return reason(format!("rows of an unknown keyspace {found}: run versions that follow each other"));
-    };
+    let keyspace = read_section(&mut body)?;
     let count = body.try_get_u32()?;
     let mut rows = Vec::new();
     for _ in 0..count {
@@ -236,9 +249,9 @@ fn read_rows(mut body: Bytes) -> Result<Frame, Unread> {
 }
 
 fn read_end(mut body: Bytes) -> Result<Frame, Unread> {
-    let mut counts = Counts::default();
-    for count in &mut counts {
-        *count = body.try_get_u64()?;
+    let mut counts = Counts::new();
+    for _ in 0..body.try_get_u8()? {
+        counts.push((read_section(&mut body)?, body.try_get_u64()?));
     }
     let digest = body.try_get_u128()?;
     if !body.is_empty() {
@@ -288,20 +301,22 @@ mod tests {
             level: Level(2),
             membership: Some((applied(4), Bytes::from_static(b"members"))),
         };
-        let mut body = b"KVSN\0\x01".to_vec();
-        body.extend(1_u64.to_be_bytes());
+        let mut body = b"KVSN\0\x02".to_vec();
+        body.extend(2_u64.to_be_bytes());
         body.extend(2_u32.to_be_bytes());
         body.extend([7; 16]);
         body.extend(3_u32.to_be_bytes());
         body.extend([5_u64, 9].iter().flat_map(|number| number.to_be_bytes()));
-        body.push(1);
+        body.extend([3, 0, 3, 5, 1]);
         body.extend([5_u64, 4].iter().flat_map(|number| number.to_be_bytes()));
         body.extend(b"members");
         let golden = sealed(1, &body);
-        assert_eq!(begin(ORIGIN, &heading).1, golden);
+        let sections = vec![Keyspace::Meta, Keyspace::Records, Keyspace::Values];
+        assert_eq!(begin(ORIGIN, &sections, &heading).1, golden);
         let frame = Frame::Begin {
             origin: ORIGIN,
-            rows_format: 1,
+            rows_format: 2,
+            sections,
             heading,
         };
         assert_eq!(parsed(golden), frame);
@@ -318,14 +333,12 @@ mod tests {
         };
         assert_eq!(parsed(golden), frame);
 
-        let mut body: Vec<u8> = (1..=5_u64).flat_map(u64::to_be_bytes).collect();
+        let mut body = b"\x02\0\0\0\0\0\0\0\0\x01\x05\0\0\0\0\0\0\0\x02".to_vec();
         body.extend(6_u128.to_be_bytes());
         let golden = sealed(3, &body);
-        assert_eq!(end(&[1, 2, 3, 4, 5], 6), golden);
-        let frame = Frame::End {
-            counts: [1, 2, 3, 4, 5],
-            digest: 6,
-        };
+        let counts = vec![(Keyspace::Meta, 1), (Keyspace::Values, 2)];
+        assert_eq!(end(&counts, 6), golden);
+        let frame = Frame::End { counts, digest: 6 };
         assert_eq!(parsed(golden), frame);
     }
 
@@ -335,9 +348,10 @@ mod tests {
         for (kind, body, reason) in [
             (9, b"".as_slice(), "a frame of kind 9"),
             (1, b"nothing", "does not begin as a snapshot"),
-            (1, b"KVSN\0\x02", "snapshot format 2"),
-            (1, b"KVSN\0\x01", "ends too early"),
-            (2, b"\x09\0\0\0\0", "unknown keyspace 9"),
+            (1, b"KVSN\0\x01", "snapshot format 1"),
+            (1, b"KVSN\0\x03", "snapshot format 3"),
+            (1, b"KVSN\0\x02", "ends too early"),
+            (2, b"\x09\0\0\0\0", "section 9 is of a newer program: upgrade this member"),
             (2, b"\x03\xff\xff\xff\xff", "ends too early"),
             (2, b"\x03\0\0\0\x01\0\x09\0\0\0\x09k", "longer than its frame"),
             (2, b"\x03\0\0\0\0left", "4 bytes are left over"),

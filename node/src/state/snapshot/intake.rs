@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     state::{Digest, tables},
-    storage::{Incoming, Keyspace, Row, StoreError, keys},
+    storage::{FORMAT, Incoming, Keyspace, Row, StoreError, keys},
 };
 
 /// Removes a set that was never made current.
@@ -29,7 +29,7 @@ pub struct Intake {
     /// What the sender kept, from its `meta`.
     kept: Option<Digest>,
     applied_row: Option<Bytes>,
-    /// The keyspace that is being received, by its place in the order, and its last key.
+    /// The section that is being received, by its place among `counts`, and its last key.
     at: usize,
     last: Option<Bytes>,
     bytes: u64,
@@ -93,6 +93,7 @@ impl Intake {
         let Frame::Begin {
             origin,
             rows_format,
+            sections,
             heading,
         } = frame
         else {
@@ -106,11 +107,10 @@ impl Intake {
                 own_shard: own.shard,
             });
         }
-        if rows_format > tables::FORMAT {
-            return Err(SnapshotError::NewerFormat {
-                found: rows_format,
-                known: tables::FORMAT,
-            });
+        match rows_format {
+            FORMAT => {}
+            found if found > FORMAT => return Err(SnapshotError::NewerFormat { found, known: FORMAT }),
+            found => return Err(SnapshotError::OlderFormat { found, known: FORMAT }),
         }
         known.admits(heading.level)?;
         let mut hasher = Box::new(Xxh3::new());
@@ -120,7 +120,7 @@ impl Intake {
             rows: Some(create()?),
             discard,
             hasher,
-            counts: Counts::default(),
+            counts: sections.into_iter().map(|section| (section, 0)).collect(),
             sum: Digest::default(),
             kept: None,
             applied_row: None,
@@ -182,8 +182,8 @@ impl Intake {
     }
 
     fn take_rows(&mut self, keyspace: Keyspace, rows: Vec<Row>) -> Result<(), SnapshotError> {
-        let Some(place) = Keyspace::ALL.iter().position(|known| *known == keyspace) else {
-            return Err(self.refused("an unknown keyspace"));
+        let Some(place) = self.counts.iter().position(|(section, _)| *section == keyspace) else {
+            return Err(self.refused(format!("rows of {}, which its heading does not name", keyspace.name())));
         };
         if place < self.at {
             return Err(self.refused(format!("rows of {} after those of a later keyspace", keyspace.name())));
@@ -194,8 +194,8 @@ impl Intake {
         while self.at < place {
             self.close_keyspace();
         }
-        if self.counts.get(place) == Some(&0) {
-            self.hasher.update(&[frame::code(keyspace)]);
+        if self.counts.get(place) == Some(&(keyspace, 0)) {
+            self.hasher.update(&[keyspace.code()]);
         }
         let mut hashed = BytesMut::new();
         for (key, value) in &rows {
@@ -214,7 +214,7 @@ impl Intake {
             }
         }
         self.hasher.update(&hashed);
-        if let Some(count) = self.counts.get_mut(place) {
+        if let Some((_, count)) = self.counts.get_mut(place) {
             *count += rows.len() as u64;
         }
         match &mut self.rows {
@@ -224,19 +224,18 @@ impl Intake {
     }
 
     fn close_keyspace(&mut self) {
-        let count = self.counts.get(self.at).copied().unwrap_or(0);
-        if count == 0
-            && let Some(keyspace) = Keyspace::ALL.get(self.at)
-        {
-            self.hasher.update(&[frame::code(*keyspace)]);
+        if let Some((section, count)) = self.counts.get(self.at) {
+            if *count == 0 {
+                self.hasher.update(&[section.code()]);
+            }
+            self.hasher.update(&count.to_be_bytes());
         }
-        self.hasher.update(&count.to_be_bytes());
         self.at += 1;
         self.last = None;
     }
 
     fn take_end(&mut self, counts: Counts, digest: u128) -> Result<(), SnapshotError> {
-        while self.at < Keyspace::ALL.len() {
+        while self.at < self.counts.len() {
             self.close_keyspace();
         }
         if counts != self.counts {

@@ -10,7 +10,7 @@ use super::{
     frame::{self, Counts, Gathered},
 };
 use crate::{
-    state::{Digest, View},
+    state::{Digest, Header, View, tables::damaged},
     storage::{Keyspace, Rows, StoreError},
 };
 
@@ -26,13 +26,15 @@ pub struct Frames {
     counts: Counts,
     /// Of the rows, as the state counts them.
     sum: Digest,
-    /// What is left of the keyspace.
+    /// What is left of the section.
     rows: Option<Rows>,
+    /// What large values must be.
+    values: Values,
 }
 
 enum Step {
     Begin,
-    Keyspace(usize),
+    Section(usize),
     End,
     Over,
 }
@@ -45,13 +47,14 @@ impl Frames {
             return Err(StoreError::Closed.into());
         }
         Ok(Frames {
-            view,
             origin,
             step: Step::Begin,
             hasher: Box::new(Xxh3::new()),
-            counts: Counts::default(),
+            counts: sections(&view)?.into_iter().map(|section| (section, 0)).collect(),
             sum: Digest::default(),
             rows: None,
+            values: Values::new(&view),
+            view,
         })
     }
 
@@ -59,21 +62,22 @@ impl Frames {
         loop {
             match self.step {
                 Step::Begin => {
-                    self.step = Step::Keyspace(0);
+                    self.step = Step::Section(0);
                     return Ok(Some(self.begin()?));
                 }
-                Step::Keyspace(at) => match Keyspace::ALL.get(at) {
-                    Some(keyspace) => {
-                        if let Some(frame) = self.gather(at, *keyspace)? {
+                Step::Section(at) => match self.counts.get(at).map(|(section, _)| *section) {
+                    Some(section) => {
+                        if let Some(frame) = self.gather(at, section)? {
                             return Ok(Some(frame));
                         }
-                        self.step = Step::Keyspace(at + 1);
+                        self.step = Step::Section(at + 1);
                     }
                     None => self.step = Step::End,
                 },
                 Step::End => {
                     self.step = Step::Over;
                     self.view.compare(self.sum)?;
+                    self.values.end()?;
                     return Ok(Some(frame::end(&self.counts, self.hasher.digest128())));
                 }
                 Step::Over => return Ok(None),
@@ -88,15 +92,16 @@ impl Frames {
             level: self.view.level(),
             membership: self.view.membership(),
         };
-        let (body, frame) = frame::begin(self.origin, &heading);
+        let sections: Vec<_> = self.counts.iter().map(|(section, _)| *section).collect();
+        let (body, frame) = frame::begin(self.origin, &sections, &heading);
         self.hasher.update(&body);
         Ok(frame)
     }
 
-    /// The next frame of a keyspace; none when it has no more rows.
+    /// The next frame of a section; none when it has no more rows.
     fn gather(&mut self, at: usize, keyspace: Keyspace) -> Result<Option<Bytes>, SnapshotError> {
         if self.rows.is_none() {
-            self.hasher.update(&[frame::code(keyspace)]);
+            self.hasher.update(&[keyspace.code()]);
         }
         let view = &self.view;
         let rows = self.rows.get_or_insert_with(|| view.rows(keyspace));
@@ -106,12 +111,15 @@ impl Frames {
             let (key, value) = row?;
             gathered.push(&key, &value);
             frame::sum(&mut self.sum, keyspace, &key, &value);
+            if keyspace == Keyspace::Values {
+                self.values.check(&key, &value)?;
+            }
             count += 1;
             if gathered.bytes().len() >= FRAME_BYTES {
                 break;
             }
         }
-        let total = self.counts.get_mut(at).map(|total| {
+        let total = self.counts.get_mut(at).map(|(_, total)| {
             *total += count;
             *total
         });
@@ -122,6 +130,60 @@ impl Frames {
             return Ok(None);
         }
         Ok(Some(gathered.seal()))
+    }
+}
+
+/// The keyspaces that have rows, in order.
+fn sections(view: &View) -> Result<Vec<Keyspace>, StoreError> {
+    let mut sections = Vec::new();
+    for keyspace in Keyspace::ALL {
+        if view.rows(keyspace).next().transpose()?.is_some() {
+            sections.push(keyspace);
+        }
+    }
+    Ok(sections)
+}
+
+/// Compares values with their headers: both come in the order of the same keys.
+struct Values {
+    headers: Rows,
+}
+
+impl Values {
+    fn new(view: &View) -> Self {
+        Values {
+            headers: view.rows(Keyspace::Records),
+        }
+    }
+
+    /// The next header whose value lies apart, and its key.
+    fn next(&mut self) -> Result<Option<(Bytes, Header)>, StoreError> {
+        for row in self.headers.by_ref() {
+            let (key, row) = row?;
+            let header = Header::decode(&row).map_err(|error| damaged(Keyspace::Records, error))?;
+            if header.is_apart() {
+                return Ok(Some((key, header)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn check(&mut self, key: &Bytes, value: &Bytes) -> Result<(), StoreError> {
+        let reason = match self.next()? {
+            None => Some("a value without a record".to_owned()),
+            Some((expected, _)) if expected > *key => Some("a value without a record".to_owned()),
+            Some((expected, _)) if expected < *key => Some("the value of a record is missing".to_owned()),
+            Some((_, header)) => header.refuse(Some(value)),
+        };
+        reason.map_or(Ok(()), |reason| Err(damaged(Keyspace::Values, reason)))
+    }
+
+    /// No header may be left.
+    fn end(&mut self) -> Result<(), StoreError> {
+        match self.next()? {
+            None => Ok(()),
+            Some(_) => Err(damaged(Keyspace::Values, "the value of a record is missing")),
+        }
     }
 }
 

@@ -229,23 +229,52 @@ fn a_machine_that_stops_lets_go_of_its_files_whoever_still_reads() {
     assert_eq!(view.tenants().len(), 1, "what is in memory is still known");
 }
 
+fn format(value: u64) -> Vec<Write> {
+    vec![Write {
+        keyspace: Keyspace::Meta,
+        key: keys::FORMAT.to_vec(),
+        value: Some(Bytes::copy_from_slice(&value.to_be_bytes())),
+    }]
+}
+
 #[test]
 fn a_newer_format_is_refused_by_its_number() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = FjallStore::open(directory.path()).unwrap();
-    let row = |value: u64| {
-        vec![Write {
-            keyspace: Keyspace::Meta,
-            key: keys::FORMAT.to_vec(),
-            value: Some(Bytes::copy_from_slice(&value.to_be_bytes())),
-        }]
-    };
-    store.write(row(2)).unwrap();
+    store.write(format(3)).unwrap();
+    let reason = "the state store has format 3, this program knows up to 2: start a newer kvnode";
     let error = Machine::open(store).err().unwrap();
+    assert_eq!(error.to_string(), reason);
+    assert_eq!(FjallStore::open(directory.path()).err().unwrap().to_string(), reason);
+}
+
+/// A directory of the program before is refused with what to do about it, and nothing is added to it.
+#[test]
+fn an_older_format_is_refused_and_its_directory_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let keyspaces = |database: &fjall::Database| {
+        let mut names: Vec<_> = database.list_keyspace_names().into_iter().map(|name| name.to_string()).collect();
+        names.sort();
+        names
+    };
+    let database = fjall::Database::builder(directory.path()).open().unwrap();
+    for name in ["meta", "records", "tenants", "ttl", "usage"] {
+        let keyspace = database.keyspace(name, fjall::KeyspaceCreateOptions::default).unwrap();
+        if name == "meta" {
+            keyspace.insert(keys::FORMAT, 1_u64.to_be_bytes()).unwrap();
+        }
+    }
+    let before = keyspaces(&database);
+    drop(database);
+    let error = FjallStore::open(directory.path()).err().unwrap();
+    assert!(matches!(error, StoreError::OlderFormat { found: 1 }), "{error}");
+    assert!(!error.is_damage(), "it is not the disk's fault");
     assert_eq!(
         error.to_string(),
-        "the state store has format 2, this program knows up to 1: start a newer kvnode"
+        "the state store has format 1, made by a version before formats could grow (0.1.0-dev): start with an empty directory, or use the \
+         version that made it"
     );
+    assert_eq!(keyspaces(&fjall::Database::builder(directory.path()).open().unwrap()), before);
 }
 
 #[test]

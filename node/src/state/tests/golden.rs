@@ -7,7 +7,11 @@ use kvfleet_api::{
     usage::Used,
 };
 
-use super::{super::tables::encode_settings, *};
+use super::*;
+use crate::state::{
+    tables::{encode_applied, encode_membership, encode_number, encode_settings, encode_tokens},
+    usage::Usage,
+};
 
 const STAMP: u64 = 1_700_000_000_123;
 
@@ -326,13 +330,46 @@ fn rows_keep_their_bytes() {
         revision: 5,
         settings: full_settings(),
     };
+    let large = Record {
+        value: Bytes::from(vec![b'v'; INLINE_BYTES + 1]),
+        expires_at_ms: None,
+        content_type: None,
+        metadata: Vec::new(),
+        ..record.clone()
+    };
     let rows = [
-        ("record", record.encode()),
+        ("record", record.to_rows().header),
+        ("large record", large.to_rows().header),
         ("tenant", tenant.encode()),
         ("settings", encode_settings(&settings)),
+        ("number", encode_number(300)),
+        ("tokens", encode_tokens(&[(1, (2, STAMP)), (3, (4, 0))].into())),
+        ("applied", encode_applied(Applied { term: 5, index: 9 })),
+        (
+            "membership",
+            encode_membership(Applied { term: 5, index: 9 }, &Bytes::from_static(b"members")),
+        ),
+        (
+            "usage",
+            Usage {
+                bytes: 300,
+                rows: 2,
+                expired: 1,
+            }
+            .encode(),
+        ),
+        ("digest", Digest::default().encode()),
     ];
     stay("rows.txt", rows.into_iter());
-    assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+    for record in [record, large] {
+        let rows = record.to_rows();
+        let header = Header::decode(&rows.header).unwrap();
+        assert_eq!(header.is_apart(), rows.value.is_some());
+        assert_eq!(header.value_length(), record.value.len() as u64);
+        assert_eq!(header.charge("key"), record.charge("key"));
+        assert_eq!(header.refuse(rows.value.as_deref()), None);
+        assert_eq!(header.with(rows.value), record);
+    }
     assert_eq!(Tenant::decode(TenantId(9), &tenant.encode()).unwrap(), tenant);
 }
 

@@ -2,7 +2,10 @@
 
 use super::{model::Random, *};
 use crate::{
-    state::{draft::Draft, tables::Tables},
+    state::{
+        draft::{Draft, Finished},
+        tables::Tables,
+    },
     storage::{Reader, Write},
 };
 
@@ -47,10 +50,15 @@ fn step(draft: &mut Draft, number: u64) {
             let new = record(draft, number / 1_024);
             draft.put_record(tenant, &key, old.as_ref(), &new);
         }
-        8..12 => {
+        8..10 => {
             if let Some(old) = draft.record(tenant, &key).unwrap() {
                 draft.take_revision();
                 draft.remove_record(tenant, &key, &old);
+            }
+        }
+        10..12 => {
+            if let Some(old) = draft.record(tenant, &key).unwrap() {
+                draft.expire_record(tenant, &key, &old);
             }
         }
         12 => {
@@ -84,8 +92,8 @@ fn step(draft: &mut Draft, number: u64) {
 }
 
 /// Everything that the draft has made.
-fn outcome(draft: Draft) -> (Vec<Write>, String) {
-    let (tables, batch) = draft.finish(Applied { term: 1, index: 99 }, None);
+fn outcome(draft: Draft) -> (Vec<Write>, Vec<Change>, String) {
+    let Finished { tables, batch, changes } = draft.finish(Applied { term: 1, index: 99 }, None);
     let usage: Vec<_> = (0..64).map(|id| tables.usage.get(TenantId(id))).collect();
     let tenants: Vec<_> = tables.tenants.iter().collect();
     let counters = (tables.expired, &tables.ttl_counted, tables.next_expiry_ms, &tables.ttl_cursor);
@@ -96,7 +104,7 @@ fn outcome(draft: Draft) -> (Vec<Write>, String) {
         tables.next_tenant,
         tables.tenants.first_grave(),
     );
-    (batch, format!("{usage:?} {tenants:?} {counters:?} {rest:?}"))
+    (batch, changes, format!("{usage:?} {tenants:?} {counters:?} {rest:?}"))
 }
 
 #[test]

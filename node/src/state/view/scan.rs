@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::View;
 use crate::{
-    state::{Record, TenantId, tables::damaged},
+    state::{Header, Record, TenantId, tables::damaged},
     storage::{Direction, KeyRange, Keyspace, StoreError, keys},
 };
 
@@ -25,20 +25,30 @@ pub struct ScanRange {
     pub reverse: bool,
 }
 
-/// How much one page may hold, and what it may cost. What it may cost counts what is not shown as well: expired records, and values that
-/// are read for a page of keys.
+/// How much one page may hold, and what it may cost. What it may cost counts what is not shown as well: expired records, and small values
+/// that are read with their headers for a page of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanLimits {
     /// Records, at least 1.
     pub items: usize,
     /// Rows that are looked at, at least 1.
     pub rows: usize,
-    /// Bytes of rows that are read. The row that reaches it is the last one: it is exceeded by one row at most.
+    /// Bytes of rows that are read, large values with them. The record that reaches it is the last one: it is exceeded by one at most.
     pub read_bytes: u64,
 }
 
 /// Takes the records of a page, in the order of the scan.
 pub trait Collect {
+    /// Whether it takes values. For a page without them records come with an empty value where it is large, and no large one is read.
+    fn takes_values(&self) -> bool {
+        true
+    }
+
+    /// Whether there may be room for a record with this header: asked before a large value is read.
+    fn may_fit(&self, _header: &Header) -> bool {
+        true
+    }
+
     /// Adds a record; false when there is no room for it.
     fn add(&mut self, key: &str, record: &Record) -> bool;
 }
@@ -98,10 +108,20 @@ impl View {
             let (row, value) = row?;
             left.rows = left.rows.saturating_sub(1);
             left.read_bytes = left.read_bytes.saturating_sub((row.len() + value.len()) as u64);
-            let record = Record::decode(&value).map_err(|error| damaged(Keyspace::Records, error))?;
-            if !record.is_expired(now_ms) {
+            let header = Header::decode(&value).map_err(|error| damaged(Keyspace::Records, error))?;
+            if !header.is_expired(now_ms) {
                 // Only now it is certain that there are more.
-                if left.items == 0 || !page.add(key_of(&row)?, &record) {
+                let mut added = left.items > 0 && page.may_fit(&header);
+                if added {
+                    let record = if header.is_apart() && page.takes_values() {
+                        left.read_bytes = left.read_bytes.saturating_sub(header.value_length());
+                        self.whole(&row, header)?
+                    } else {
+                        header.with(None)
+                    };
+                    added = page.add(key_of(&row)?, &record);
+                }
+                if !added {
                     return last.as_ref().map_or(Ok(Ended::NoRoom), after);
                 }
                 left.items -= 1;

@@ -14,7 +14,7 @@ use super::{Progress, input};
 use crate::{
     descriptors,
     raft::types::Entry,
-    state::{Machine, Response},
+    state::{Input, Machine, Response},
     storage::{MEMTABLE_BYTES, Space, Store, StoreError},
 };
 
@@ -79,13 +79,14 @@ pub(super) fn apply<S: Store>(
         if inputs.is_empty() {
             // What is not applied yet: everything, or what is left after a batch that found no space. Whole entries, never a part of one:
             // the rows of an entry are in one batch with its index.
-            inputs = entries.iter().skip(applied).map(input).collect::<io::Result<_>>()?;
+            inputs = readable(entries.iter().skip(applied))?;
         }
+        let waiting = inputs.len();
         match machine.apply_some(&mut inputs) {
             Ok(mut some) => {
                 patience.glance(machine);
                 answers.append(&mut some);
-                applied = entries.len() - inputs.len();
+                applied += waiting - inputs.len();
             }
             Err(error) if lacks_space(machine, &error, patience) => {
                 wait(machine, &error, progress, patience)?;
@@ -95,6 +96,20 @@ pub(super) fn apply<S: Store>(
         }
     }
     Ok(answers)
+}
+
+/// The entries before the first that cannot be read. One of them may raise the level: then it is told that the program is too old for what
+/// follows, which is why it cannot read it.
+fn readable<'e>(entries: impl Iterator<Item = &'e Entry>) -> io::Result<VecDeque<Input>> {
+    let mut inputs = VecDeque::new();
+    for entry in entries {
+        match input(entry) {
+            Ok(input) => inputs.push_back(input),
+            Err(_) if !inputs.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(inputs)
 }
 
 /// Makes durable what is applied, however long there is no space for what the engine writes beside it.
@@ -169,9 +184,12 @@ fn reopen<S: Store>(machine: &mut Machine<S>, progress: &Progress, patience: &mu
 mod tests {
     use std::{io::ErrorKind, sync::Arc};
 
+    use bytes::Bytes;
+
     use super::*;
     use crate::{
-        raft::types::{Payload, log_id},
+        raft::types::{Data, Payload, log_id},
+        state::{Command, Level, Proposal},
         storage::{FjallStore, Reader, Write},
     };
 
@@ -286,6 +304,46 @@ mod tests {
         let error = attempt(1, broken, 0, &Progress::default()).unwrap_err();
         assert!(error.to_string().contains("cannot write a batch"), "{error}");
         assert!(attempt(1, || fjall::Error::Poisoned, 1 << 30, &Progress::default()).is_err());
+    }
+
+    /// What follows a level that the program does not know may be of a form that it cannot read. The level is the reason that is told.
+    #[test]
+    fn an_entry_that_cannot_be_read_behind_a_raise_is_no_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FjallStore::open(directory.path()).unwrap();
+        let (mut machine, views) = Machine::open_knowing(store, Level::FIRST).unwrap();
+        let raise = Proposal {
+            stamp_ms: 1,
+            command: Command::RaiseLevel { level: Level(2) },
+        };
+        let entry = |index, payload| Entry {
+            log_id: log_id(1, index),
+            payload,
+        };
+        let unreadable = || Payload::Normal(Data(Bytes::from_static(&[0x7f, 1])));
+        let entries = [
+            entry(1, Payload::Blank),
+            entry(2, Payload::Normal(Data(raise.encode()))),
+            entry(3, unreadable()),
+        ];
+        let attempt = |machine: &mut Machine<_>, entries: &[Entry]| {
+            let mut patience = Patience::NEW;
+            let error = apply(machine, entries, &Progress::default(), &mut patience).unwrap_err();
+            error.to_string()
+        };
+        let told = attempt(&mut machine, &entries);
+        assert!(
+            told.contains("this data is of feature level 2, this program knows up to 1"),
+            "{told}"
+        );
+        assert_eq!(views.latest().applied(), None);
+
+        // By itself it is told as what it is, once all before it is applied.
+        let other = tempfile::tempdir().unwrap();
+        let (mut machine, views) = Machine::open(FjallStore::open(other.path()).unwrap()).unwrap();
+        let told = attempt(&mut machine, &entries);
+        assert!(told.contains("log entry") && told.contains("format 127"), "{told}");
+        assert_eq!(views.latest().applied().map(|applied| applied.index), Some(2));
     }
 
     #[test]

@@ -217,6 +217,9 @@ impl Inner {
     async fn ask_for_reads(self: Arc<Self>, barrier: Barrier, mut waiting: mpsc::UnboundedReceiver<Asked>) {
         while let Some(first) = waiting.recv().await {
             let mut readers = vec![first];
+            // Behind every request that is ready now, so that its question goes with this one: the leader's threads answer sooner than the readers'
+            // can ask, and small rounds cost as much as large ones.
+            tokio::task::yield_now().await;
             while let Ok(next) = waiting.try_recv() {
                 readers.push(next);
             }

@@ -169,7 +169,7 @@ async fn look_at_quota(
         return Ok(Ok(()));
     };
     let (id, put) = (tenant.id, put.clone());
-    let look = blocking(&lanes.points, id, deadline, move || Ok(put.look_at_quota(&view, &tenant, now_ms)?));
+    let look = blocking(&lanes.points, id, deadline, move || put.look_at_quota(&view, &tenant, now_ms));
     look.await.map_err(failure::untouched)
 }
 

@@ -193,7 +193,6 @@ async fn writes_that_come_together_are_flushed_together() {
         writer.await.unwrap();
     }
     let after = fleet.log_metrics(leader);
-    let (entries, flushes) = (after.entries - before.entries, after.fsyncs - before.fsyncs);
-    assert!(entries >= 256 * 8);
-    assert!(flushes * 4 < entries, "{flushes} flushes for {entries} entries");
+    let flushes = after.fsyncs - before.fsyncs;
+    assert!(flushes * 4 < 256 * 8, "{flushes} flushes for 2,048 writes");
 }

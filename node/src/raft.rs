@@ -241,7 +241,7 @@ impl Group {
             runtime::spawn(Arc::clone(&inner).stop_when_damaged()).abort_handle(),
         ];
         inner.tasks().extend(tasks);
-        let reads = Arc::new(read::queues(&inner, |asking| runtime::spawn(asking)));
+        let reads = Arc::new(read::queues(&inner, runtime::spawn));
         inner.transport.set_service(Some(Arc::new(serve::Served::new(Arc::clone(&inner)))));
         Ok(Group { inner, reads })
     }

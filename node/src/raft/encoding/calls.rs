@@ -125,6 +125,14 @@ pub(in crate::raft) struct ForwardCall {
     pub(in crate::raft) cost: u64,
 }
 
+fn level(number: u64) -> Read<Level> {
+    let unknown = |_| Unreadable::Unknown {
+        field: "level",
+        value: number,
+    };
+    u32::try_from(number).map(Level).map_err(unknown)
+}
+
 /// What the asked member made of a command.
 #[derive(Debug)]
 pub(in crate::raft) enum ForwardAnswer {
@@ -149,10 +157,11 @@ impl ForwardAnswer {
             ForwardAnswer::Done(Err(ProposeError::Failed(reason))) => Said::new(6).text(reason),
             ForwardAnswer::Done(Err(ProposeError::NoRoom)) => Said::new(7),
             ForwardAnswer::Done(Err(ProposeError::Overloaded)) => Said::new(8),
-            // Both in one number: the level of the group above, the needed one below.
-            ForwardAnswer::Done(Err(ProposeError::NotYetSupported { needs, level })) => {
-                Said::new(9).number(u64::from(level.0) << 32 | u64::from(needs.0))
-            }
+            ForwardAnswer::Done(Err(ProposeError::NotYetSupported { needs, level })) => Said {
+                number: needs.0.into(),
+                other: level.0.into(),
+                ..Said::new(9)
+            },
         };
         said.encode()
     }
@@ -173,8 +182,8 @@ impl ForwardAnswer {
             7 => Err(ProposeError::NoRoom),
             8 => Err(ProposeError::Overloaded),
             9 => Err(ProposeError::NotYetSupported {
-                needs: Level(said.number as u32),
-                level: Level((said.number >> 32) as u32),
+                needs: level(said.number)?,
+                level: level(said.other)?,
             }),
             _ => return said.unknown("answer to a command"),
         }))

@@ -15,6 +15,7 @@ use crate::{
         freshness::Told,
         types::{Entry, Member, Membership, log_id, vote},
     },
+    state::Level,
 };
 
 /// Reads bytes and writes what was read; none when they cannot be read.
@@ -132,6 +133,10 @@ fn commands(list: &mut Vec<Sample>) {
     };
     list.push(("forward".into(), forward.encode(), again!(ForwardCall)));
     let outcome = Outcome::Unknown;
+    let not_yet_supported = ProposeError::NotYetSupported {
+        needs: Level(3),
+        level: Level(2),
+    };
     let answers = [
         ("again", ForwardAnswer::Again),
         ("no leader", ForwardAnswer::Done(Err(ProposeError::NoLeader { outcome }))),
@@ -139,6 +144,8 @@ fn commands(list: &mut Vec<Sample>) {
         ("too large", ForwardAnswer::Done(Err(ProposeError::TooLarge))),
         ("failed", ForwardAnswer::Done(Err(ProposeError::Failed("no".to_owned())))),
         ("no room", ForwardAnswer::Done(Err(ProposeError::NoRoom))),
+        ("overloaded", ForwardAnswer::Done(Err(ProposeError::Overloaded))),
+        ("not yet supported", ForwardAnswer::Done(Err(not_yet_supported))),
     ];
     for (name, answer) in answers {
         list.push((format!("forward answer {name}"), answer.encode(), again!(ForwardAnswer)));

@@ -32,12 +32,14 @@ pub(super) struct Flying {
     groups: BTreeMap<u64, Group>,
     answers: FuturesUnordered<Pending>,
     next: u64,
-    /// Groups whose leadership is not lost.
+    /// Groups whose leadership is not lost, and their bytes.
     held: usize,
+    held_bytes: usize,
 }
 
 struct Group {
     term: u64,
+    bytes: usize,
     /// Until when an answer is waited for, once the leadership is lost.
     lost: Option<Instant>,
     writes: Vec<Write>,
@@ -69,7 +71,12 @@ impl Flying {
         self.held
     }
 
-    pub(super) fn add(&mut self, group: Vec<Waiting>, term: u64, told: oneshot::Receiver<ClientWriteResult<Types>>) {
+    /// How many bytes they have.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    pub(super) fn add(&mut self, group: Vec<Waiting>, bytes: usize, term: u64, told: oneshot::Receiver<ClientWriteResult<Types>>) {
         let writes = group.into_iter().map(|Waiting { deadline, mut answer, .. }| {
             answer.is_proposed();
             Write {
@@ -78,10 +85,17 @@ impl Flying {
             }
         });
         let writes = writes.collect();
-        self.groups.insert(self.next, Group { term, lost: None, writes });
+        let group = Group {
+            term,
+            bytes,
+            lost: None,
+            writes,
+        };
+        self.groups.insert(self.next, group);
         self.answers.push(Pending { group: self.next, told });
         self.next += 1;
         self.held += 1;
+        self.held_bytes += bytes;
     }
 
     /// Waits for openraft's next word, and gives each write its part of it. Returns at once when nothing is under way: ask `is_empty`.
@@ -96,10 +110,13 @@ impl Flying {
     }
 
     fn told(&mut self, group: u64, told: Told) {
-        let Some(Group { lost, writes, .. }) = self.groups.remove(&group) else {
+        let Some(Group { lost, writes, bytes, .. }) = self.groups.remove(&group) else {
             return;
         };
-        self.held -= usize::from(lost.is_none());
+        if lost.is_none() {
+            self.held -= 1;
+            self.held_bytes -= bytes;
+        }
         let unwritten = match told {
             Ok(Ok(written)) => {
                 for (write, response) in writes.into_iter().zip(written.data.0) {
@@ -128,6 +145,7 @@ impl Flying {
             if is_lost && group.lost.is_none() {
                 group.lost = Some(end);
                 self.held -= 1;
+                self.held_bytes -= group.bytes;
                 news = Some(end);
             }
         }

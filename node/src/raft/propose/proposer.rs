@@ -1,6 +1,6 @@
 //! The proposer: what waits becomes entries. In: the queue. Out: entries for openraft, and the answers of those that are under way. Absent:
-//! any delay: while few entries are under way a command goes at once, and alone; while more are, commands gather by themselves, so the
-//! busier the shard is the more writes share an entry, a flush, an append and an answer.
+//! any delay: while no entry is under way a command goes at once, and alone; while one is, commands gather by themselves, so the busier the
+//! shard is the more writes share an entry, a flush, an append and an answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,8 +23,13 @@ use crate::{
     state::{DecodeError, Level},
 };
 
-/// How many entries may be under way before commands wait for one of them: one that a quorum stores, and one that is on its way meanwhile.
-const UNDER_WAY: usize = 2;
+/// So many entries may be under way, of many writes each …
+const UNDER_WAY: usize = 4;
+/// … beside ones that have this many bytes, on average. A smaller one is alone under way: what comes meanwhile shares the next one, and the
+/// cost of an entry is paid once for all of it (`network` overlaps appends by the same rule).
+const WORTH_OVERLAPPING: usize = 64 << 10;
+/// So many entries of one write may be under way, while entries may not hold more.
+const UNDER_WAY_ALONE: usize = 1024;
 /// Far enough: there is no deadline to look at.
 const LATER: Duration = Duration::from_secs(3600);
 
@@ -36,8 +41,12 @@ impl Inner {
         let mut flying = Flying::default();
         let mut look = std::pin::pin!(sleep_until(Instant::now() + LATER));
         loop {
-            while flying.held() < UNDER_WAY {
-                let group = self.proposals.take(Instant::now(), self.may_hold_many());
+            loop {
+                let many = self.may_hold_many();
+                if !flying.has_room(many) {
+                    break;
+                }
+                let group = self.proposals.take(Instant::now(), many);
                 if group.is_empty() {
                     break;
                 }
@@ -94,10 +103,11 @@ impl Inner {
                 Ok(bytes) => Data(bytes),
                 Err(error) => return answer_all(group, || Attempt::Over(Err(ProposeError::Failed(error.to_string())))),
             };
+            let bytes = data.0.len();
             let (responder, told) = ProgressResponder::<Types, ClientWriteResult<Types>>::complete_only();
             match timeout_at(earliest, self.raft.client_write_ff(data, Some(responder))).await {
                 Ok(Ok(())) => {
-                    flying.add(group, known.term, told);
+                    flying.add(group, bytes, known.term, told);
                     // A leadership that was lost before is not told again.
                     return self.look_at(known, flying);
                 }
@@ -119,6 +129,17 @@ impl Inner {
         match group {
             [Waiting { prepared, .. }] if !(prepared.is_write() && self.may_hold_many()) => prepared.alone(stamp_ms),
             group => Ok(prepared::together(stamp_ms, group.iter().map(|waiting| &waiting.prepared))),
+        }
+    }
+}
+
+impl Flying {
+    /// Whether another entry may go.
+    pub(super) fn has_room(&self, may_hold_many: bool) -> bool {
+        match self.held() {
+            0 => true,
+            held if may_hold_many => held < UNDER_WAY && self.held_bytes() >= held * WORTH_OVERLAPPING,
+            held => held < UNDER_WAY_ALONE,
         }
     }
 }

@@ -8,11 +8,12 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Attempt,
+    flying::Flying,
     prepared::Prepared,
     queue::{ENTRY_BYTES, ENTRY_WRITES, Queue, Waiting},
 };
 use crate::{
-    raft::ProposeError,
+    raft::{ProposeError, status::Leadership},
     state::{Bound, Command, Condition, Kind, Operation, Put, TenantId, Ttl},
 };
 
@@ -189,4 +190,33 @@ async fn a_dropped_answer_says_what_is_known() {
         matches!(&answer, Attempt::Over(Err(error)) if *error == ProposeError::NoLeader { outcome }),
         "{answer:?}"
     );
+}
+
+/// Small entries go one at a time, so that groups form; large ones overlap; below the level every write is an entry, and many overlap.
+#[tokio::test(start_paused = true)]
+async fn entries_overlap_when_that_is_worth_it() {
+    let mut flying = Flying::default();
+    let mut told = Vec::new();
+    let mut add = |flying: &mut Flying, bytes| {
+        let (to, from) = oneshot::channel();
+        flying.add(Vec::new(), bytes, 1, from);
+        told.push(to);
+    };
+    assert!(flying.has_room(true));
+    add(&mut flying, 100);
+    assert_eq!((flying.has_room(true), flying.has_room(false)), (false, true));
+    add(&mut flying, 1 << 20);
+    assert!(flying.has_room(true));
+    add(&mut flying, 1 << 20);
+    add(&mut flying, 1 << 20);
+    assert!(!flying.has_room(true), "four are under way");
+    for _ in 4..1024 {
+        assert!(flying.has_room(false));
+        add(&mut flying, 100);
+    }
+    assert!(!flying.has_room(false));
+    // What may never be answered holds nothing back.
+    let grace = Duration::from_secs(1);
+    assert_eq!(flying.look_at(Leadership::NONE, grace), Some(Instant::now() + grace));
+    assert!(flying.has_room(true));
 }

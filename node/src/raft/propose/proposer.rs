@@ -26,8 +26,8 @@ use crate::{
 /// So many entries may be under way, of many writes each …
 const UNDER_WAY: usize = 4;
 /// … beside ones that have this many bytes, on average. A smaller one is alone under way: what comes meanwhile shares the next one, and the
-/// cost of an entry is paid once for all of it (`network` overlaps appends by the same rule).
-const WORTH_OVERLAPPING: usize = 64 << 10;
+/// cost of an entry is paid once for all of it.
+const WORTH_OVERLAPPING: usize = 256 << 10;
 /// So many entries of one write may be under way, while entries may not hold more.
 const UNDER_WAY_ALONE: usize = 1024;
 /// Far enough: there is no deadline to look at.

@@ -223,7 +223,7 @@ impl From<Denial> for Failure {
 }
 
 impl App {
-    /// Lets a call in, if the caller may make it now. Reads are let in where they read (`read`), by the same [`admit`].
+    /// Lets a call in, if the caller may make it now. Reads are let in where they read (`read`), by the same `admit`.
     ///
     /// # Errors
     /// `token-invalid`, `tenant-forbidden`, `scope-missing`, `tenant-suspended`, `tenant-read-only`; or that of a read which was needed to

@@ -1,6 +1,6 @@
 //! The bytes of commands, answers and rows.
 //!
-//! They are messages with numbered fields; the numbers stand beside the types ([`numbered`]). Everything that stands alone (a proposal, a
+//! They are messages with numbered fields; the numbers stand beside the types (`numbered`). Everything that stands alone (a proposal, a
 //! response, a row) starts with a format byte. Golden tests hold the bytes: a log written by one version is replayed by the next.
 //! Absent by design: serde. A field that is renamed or reordered in a Rust type must not move a byte on disk.
 

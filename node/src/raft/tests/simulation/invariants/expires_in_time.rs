@@ -13,7 +13,7 @@ use super::{
     super::history::{Answer, Asked, History, Operation},
     Replay,
 };
-use crate::state::{Command, Delete, Deletion, Done, Operation, Put, Ttl};
+use crate::state::{self, Command, Delete, Deletion, Done, Put, Ttl};
 
 /// How much may be missing when a record is gone …
 const EARLY: u64 = 8_000;
@@ -108,10 +108,10 @@ fn changes(replay: &Replay) -> BTreeMap<&str, Vec<Change<'_>>> {
     let mut changes: BTreeMap<&str, Vec<Change<'_>>> = BTreeMap::new();
     for step in &replay.steps {
         match (step.command.as_ref().and_then(Command::operation), step.response.done()) {
-            (Some(Operation::Put(Put { key, value, ttl, .. })), Some(Done::Put(_))) => {
+            (Some(state::Operation::Put(Put { key, value, ttl, .. })), Some(Done::Put(_))) => {
                 changes.entry(key).or_default().push((step.index, Some((value, *ttl))));
             }
-            (Some(Operation::Delete(Delete { key, .. })), Some(Done::Deleted(Deletion { revision: Some(_) }))) => {
+            (Some(state::Operation::Delete(Delete { key, .. })), Some(Done::Deleted(Deletion { revision: Some(_) }))) => {
                 changes.entry(key).or_default().push((step.index, None));
             }
             _ => {}
@@ -126,7 +126,7 @@ fn puts(history: &History) -> HashMap<&[u8], &Operation> {
         .iter()
         .filter_map(|operation| match &operation.asked {
             Asked::Write(command) => {
-                let Some(Operation::Put(put)) = command.operation() else {
+                let Some(state::Operation::Put(put)) = command.operation() else {
                     return None;
                 };
                 Some((put.value.as_ref(), operation))

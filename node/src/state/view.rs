@@ -193,8 +193,9 @@ impl View {
         if !header.is_apart() {
             return Ok(Some(Some(header.with(None))));
         }
-        // It was looked at when it was read, or is as it was written.
+        // A value that is not the one that was written is in memory too, once it was read: reading it again tells the damage.
         let value = self.reader.recall(Keyspace::Values, &key).flatten();
+        let value = value.filter(|value| header.refuse(Some(value)).is_none());
         Ok(value.map(|value| Some(header.with(Some(value)))))
     }
 

@@ -102,6 +102,10 @@ impl Inner {
         if self.is_draining() || !self.leadership.borrow().own {
             return ForwardAnswer::Again;
         }
+        // Only the leader raises it, after it has asked every member.
+        if matches!(command, Command::RaiseLevel { .. }) {
+            return ForwardAnswer::Done(Err(ProposeError::Failed("only the leader raises the level".to_owned())));
+        }
         let Some(_held) = self.inflow.take(&command, cost) else {
             return ForwardAnswer::Done(Err(ProposeError::Overloaded));
         };

@@ -10,17 +10,27 @@ use crate::state::{Command, DecodeError, Proposal, codec::entry};
 pub(in crate::raft) struct Prepared {
     /// A proposal whose stamp says nothing.
     bytes: Bytes,
-    /// Whether its work is bounded by its bytes, so that others may share its entry.
-    is_write: bool,
+    kind: Kind,
+}
+
+/// What the queue needs to know of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A write of one operation: others may share its entry, whose work is bounded by how many they are.
+    One,
+    /// A write of several, whose work only its own bound bounds, so it has an entry of its own.
+    List,
+    /// Background work, bounded by the rows that it touches; and what configures the shard, which is rare.
+    Other,
 }
 
 impl Prepared {
     /// Encodes it.
     pub(in crate::raft) fn new(command: Command) -> (Self, Command) {
-        let is_write = is_write(&command);
+        let kind = kind(&command);
         let proposal = Proposal { stamp_ms: 0, command };
         let bytes = proposal.encode();
-        (Prepared { bytes, is_write }, proposal.command)
+        (Prepared { bytes, kind }, proposal.command)
     }
 
     /// What a follower has encoded, and what it says: read here, because nothing unreadable may come into the log.
@@ -29,16 +39,22 @@ impl Prepared {
     /// Those of the proposal.
     pub(in crate::raft) fn received(bytes: Bytes) -> Result<(Self, Command), DecodeError> {
         let Proposal { command, .. } = Proposal::decode(&bytes)?;
-        let is_write = is_write(&command);
-        Ok((Prepared { bytes, is_write }, command))
+        let kind = kind(&command);
+        Ok((Prepared { bytes, kind }, command))
     }
 
     pub(in crate::raft) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
+    /// Whether it is a tenant's.
     pub(in crate::raft) fn is_write(&self) -> bool {
-        self.is_write
+        self.kind != Kind::Other
+    }
+
+    /// Whether others may be in its entry.
+    pub(in crate::raft) fn may_share(&self) -> bool {
+        self.kind == Kind::One
     }
 
     /// As an entry of its own.
@@ -56,8 +72,10 @@ pub(super) fn together<'p>(stamp_ms: u64, writes: impl ExactSizeIterator<Item = 
     entry::encode(writes.map(|write| (stamp_ms, &write.bytes)))
 }
 
-/// Background work is bounded by the rows that it touches, not by its bytes, so it has an entry of its own; what configures the shard is
-/// rare.
-fn is_write(command: &Command) -> bool {
-    matches!(command, Command::Write(_))
+fn kind(command: &Command) -> Kind {
+    match command {
+        Command::Write(write) if write.checks.len() + write.operations.len() <= 1 => Kind::One,
+        Command::Write(_) => Kind::List,
+        _ => Kind::Other,
+    }
 }

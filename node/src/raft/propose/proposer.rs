@@ -127,7 +127,7 @@ impl Inner {
     fn entry(&self, group: &[Waiting]) -> Result<Bytes, DecodeError> {
         let stamp_ms = self.transport.clock().stamp();
         match group {
-            [Waiting { prepared, .. }] if !(prepared.is_write() && self.may_hold_many()) => prepared.alone(stamp_ms),
+            [Waiting { prepared, .. }] if !(prepared.may_share() && self.may_hold_many()) => prepared.alone(stamp_ms),
             group => Ok(prepared::together(stamp_ms, group.iter().map(|waiting| &waiting.prepared))),
         }
     }

@@ -1,8 +1,9 @@
 //! Commands that wait to be proposed. In: commands, from many tasks. Out: groups of them that make one entry each, to the proposer; of
 //! those whose deadline has passed, the word that they were not applied. Absent: openraft.
 //!
-//! Bounded: a command that finds the queue full waits until there is room, or until its deadline. Small and large commands wait apart and
-//! take turns, so that no small one waits for more than one entry of large ones at a time.
+//! Bounded: a command that finds its line full waits until there is room, or until its deadline. Small writes, large ones, and what is no
+//! write wait in lines of their own, each with its own room, and take turns: no small write waits for more than one entry of large ones at a
+//! time, and what sweeps, suspends or deletes a tenant never waits behind that tenant's writes.
 
 use std::{
     collections::VecDeque,
@@ -22,12 +23,14 @@ use crate::raft::ProposeError;
 pub(super) const ENTRY_WRITES: usize = 512;
 /// … or this many bytes of them: one that is larger is alone.
 pub(super) const ENTRY_BYTES: usize = 1 << 20;
-/// A command of more bytes than this is a large one.
-const LARGE: usize = 64 << 10;
+/// A write of more bytes than this is a large one.
+const LARGE_BYTES: usize = 64 << 10;
 /// A command takes one share of the queue, and one more for each of these bytes.
 const SHARE: usize = 1 << 10;
-/// The shares of the queue: 32 MiB, or as many small commands.
-const SHARES: usize = 32 << 10;
+/// The shares of each line: 16 MiB of small writes or as many commands, 32 MiB of large ones, and 4 MiB of what is no write.
+const SHARES: [usize; LINES] = [16 << 10, 32 << 10, 4 << 10];
+/// Small writes, large ones, and what is no write.
+const LINES: usize = 3;
 
 /// A command that waits.
 pub(super) struct Waiting {
@@ -82,17 +85,16 @@ impl Drop for Answer {
 /// The queue of one member.
 pub(in crate::raft) struct Queue {
     state: Mutex<State>,
-    room: Semaphore,
+    rooms: [Semaphore; LINES],
     /// For the proposer: something that it waits for has come.
     news: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    small: VecDeque<Waiting>,
-    large: VecDeque<Waiting>,
-    /// The last group was one of large commands.
-    large_last: bool,
+    lines: [VecDeque<Waiting>; LINES],
+    /// The line that the next group is taken from, if something waits in it.
+    turn: usize,
     /// The proposer has nothing to do until a command comes.
     is_idle: bool,
     /// When the proposer looks at the deadlines next; none while there is none to look at.
@@ -104,7 +106,7 @@ impl Queue {
     pub(in crate::raft) fn new() -> Self {
         Queue {
             state: Mutex::default(),
-            room: Semaphore::new(SHARES),
+            rooms: SHARES.map(Semaphore::new),
             news: Notify::new(),
         }
     }
@@ -114,10 +116,10 @@ impl Queue {
     /// # Errors
     /// What becomes of it, when the queue stays full or nothing is proposed here any more.
     pub(super) async fn push(&self, prepared: Prepared, deadline: Instant) -> Result<oneshot::Receiver<Attempt>, Attempt> {
-        let shares = shares(&prepared);
-        match self.room.try_acquire_many(shares) {
+        let (room, shares) = (self.room(&prepared), shares(&prepared));
+        match room.try_acquire_many(shares) {
             Ok(permits) => permits.forget(),
-            Err(_) => match timeout_at(deadline, self.room.acquire_many(shares)).await {
+            Err(_) => match timeout_at(deadline, room.acquire_many(shares)).await {
                 Ok(Ok(permits)) => permits.forget(),
                 Ok(Err(_)) => return Err(Attempt::Untouched),
                 Err(_) => return Err(late()),
@@ -139,8 +141,11 @@ impl Queue {
     pub(super) fn take(&self, now: Instant, may_hold_many: bool) -> Vec<Waiting> {
         let mut over = Vec::new();
         let mut group = Vec::new();
-        let taken = self.lock().take(now, may_hold_many, &mut group, &mut over);
-        self.room.add_permits(taken);
+        let mut gone = Vec::new();
+        self.lock().take(now, may_hold_many, &mut group, &mut over, &mut gone);
+        for left in [&group, &over, &gone] {
+            self.make_room(left);
+        }
         answer_late(over);
         group
     }
@@ -148,16 +153,14 @@ impl Queue {
     /// Everything that waits is not proposed here.
     pub(super) fn give_back(&self) {
         let given = self.lock().drain();
-        self.room
-            .add_permits(given.iter().map(|waiting| shares(&waiting.prepared) as usize).sum());
+        self.make_room(&given);
     }
 
     /// Answers those whose deadline has passed. The next look is `then`, or at the earliest deadline of the rest; a command that comes with
     /// an earlier one makes it earlier.
     pub(super) fn expire(&self, now: Instant, then: Option<Instant>) {
         let over = self.lock().expire(now, then);
-        self.room
-            .add_permits(over.iter().map(|waiting| shares(&waiting.prepared) as usize).sum());
+        self.make_room(&over);
         answer_late(over);
     }
 
@@ -181,7 +184,24 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.give_back();
-        self.room.close();
+        for room in &self.rooms {
+            room.close();
+        }
+    }
+
+    fn room(&self, prepared: &Prepared) -> &Semaphore {
+        let [small, large, others] = &self.rooms;
+        match line(prepared) {
+            SMALL => small,
+            LARGE => large,
+            _ => others,
+        }
+    }
+
+    fn make_room(&self, left: &[Waiting]) {
+        for Waiting { prepared, .. } in left {
+            self.room(prepared).add_permits(shares(prepared) as usize);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -199,81 +219,99 @@ impl State {
         if sooner {
             self.next_look = Some(waiting.deadline);
         }
-        self.lane(&waiting.prepared).push_back(waiting);
+        let [small, large, others] = &mut self.lines;
+        match line(&waiting.prepared) {
+            SMALL => small,
+            LARGE => large,
+            _ => others,
+        }
+        .push_back(waiting);
         std::mem::take(&mut self.is_idle) || sooner
     }
 
-    fn lane(&mut self, prepared: &Prepared) -> &mut VecDeque<Waiting> {
-        if prepared.is_write() && prepared.bytes().len() <= LARGE {
-            &mut self.small
-        } else {
-            &mut self.large
-        }
-    }
-
-    /// Takes a group, and what is `over` on the way to it; answers how many shares of the queue that were.
-    fn take(&mut self, now: Instant, may_hold_many: bool, group: &mut Vec<Waiting>, over: &mut Vec<Waiting>) -> usize {
-        let mut shared = 0;
-        while group.is_empty() && !(self.small.is_empty() && self.large.is_empty()) {
-            let large = !self.large.is_empty() && (self.small.is_empty() || !self.large_last);
-            self.large_last = large;
-            let lane = if large { &mut self.large } else { &mut self.small };
-            shared += take_from(lane, now, if may_hold_many { ENTRY_WRITES } else { 1 }, group, over);
+    /// Takes a group, and what is `over` or `gone` on the way to it. The lines take turns.
+    fn take(&mut self, now: Instant, may_hold_many: bool, group: &mut Vec<Waiting>, over: &mut Vec<Waiting>, gone: &mut Vec<Waiting>) {
+        let most = if may_hold_many { ENTRY_WRITES } else { 1 };
+        for _ in 0..LINES {
+            let line = self.turn;
+            self.turn = (line + 1) % LINES;
+            if let Some(line) = self.lines.get_mut(line) {
+                take_from(line, now, most, group, over, gone);
+            }
+            if !group.is_empty() {
+                break;
+            }
         }
         self.is_idle = group.is_empty();
-        shared
     }
 
     fn drain(&mut self) -> Vec<Waiting> {
-        self.small.drain(..).chain(self.large.drain(..)).collect()
+        self.lines.iter_mut().flat_map(|line| line.drain(..)).collect()
     }
 
     fn expire(&mut self, now: Instant, then: Option<Instant>) -> Vec<Waiting> {
         let mut over = Vec::new();
-        for lane in [&mut self.small, &mut self.large] {
+        for lane in &mut self.lines {
             if lane.iter().any(|waiting| waiting.deadline <= now) {
                 let (late, left): (VecDeque<_>, VecDeque<_>) = lane.drain(..).partition(|waiting| waiting.deadline <= now);
                 over.extend(late);
                 *lane = left;
             }
         }
-        let waiting = self.small.iter().chain(&self.large).map(|waiting| waiting.deadline);
+        let waiting = self.lines.iter().flatten().map(|waiting| waiting.deadline);
         self.next_look = waiting.chain(then).min();
         over
     }
 }
 
-fn take_from(lane: &mut VecDeque<Waiting>, now: Instant, most: usize, group: &mut Vec<Waiting>, over: &mut Vec<Waiting>) -> usize {
-    let (mut shared, mut bytes) = (0, 0);
-    while let Some(next) = lane.pop_front() {
+fn take_from(
+    line: &mut VecDeque<Waiting>,
+    now: Instant,
+    most: usize,
+    group: &mut Vec<Waiting>,
+    over: &mut Vec<Waiting>,
+    gone: &mut Vec<Waiting>,
+) {
+    let mut bytes = 0;
+    while let Some(next) = line.pop_front() {
         let length = next.prepared.bytes().len();
-        let shares = shares(&next.prepared) as usize;
         if next.deadline <= now {
-            shared += shares;
             over.push(next);
             continue;
         }
         if next.answer.is_unwanted() {
-            shared += shares;
+            gone.push(next);
             continue;
         }
-        let alone = !next.prepared.is_write();
+        let alone = !next.prepared.may_share();
         if !group.is_empty() && (alone || group.len() >= most || bytes + length > ENTRY_BYTES) {
-            lane.push_front(next);
+            line.push_front(next);
             break;
         }
-        shared += shares;
         bytes += length;
         group.push(next);
         if alone {
             break;
         }
     }
-    shared
 }
 
+const SMALL: usize = 0;
+const LARGE: usize = 1;
+const OTHERS: usize = 2;
+
+fn line(prepared: &Prepared) -> usize {
+    match prepared.is_write() {
+        true if prepared.bytes().len() <= LARGE_BYTES => SMALL,
+        true => LARGE,
+        false => OTHERS,
+    }
+}
+
+/// One that is larger than its line takes all of it.
 fn shares(prepared: &Prepared) -> u32 {
-    u32::try_from(1 + prepared.bytes().len() / SHARE).unwrap_or(u32::MAX)
+    let most = SHARES.get(line(prepared)).copied().unwrap_or(1);
+    u32::try_from((1 + prepared.bytes().len() / SHARE).min(most)).unwrap_or(u32::MAX)
 }
 
 pub(super) fn late() -> Attempt {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     raft::{ProposeError, status::Leadership},
-    state::{Bound, Command, Condition, Kind, Operation, Put, TenantId, Ttl},
+    state::{Bound, Command, Condition, Delete, Kind, Operation, Put, TenantId, Ttl, Write},
 };
 
 fn put(key: &str, bytes: usize) -> Prepared {
@@ -88,13 +88,53 @@ async fn background_work_has_an_entry_of_its_own() {
     for prepared in [put("a", 100 << 10), sweep(), sweep(), put("b", 100 << 10)] {
         answers.push(push(&queue, prepared).await);
     }
-    for expected in [true, false, false, true] {
+    for expected in [vec![true, true], vec![false], vec![false]] {
         let group = queue.take(Instant::now(), true);
-        assert_eq!(
-            group.iter().map(|waiting| waiting.prepared.is_write()).collect::<Vec<_>>(),
-            [expected]
-        );
+        let writes: Vec<_> = group.iter().map(|waiting| waiting.prepared.is_write()).collect();
+        assert_eq!(writes, expected);
     }
+}
+
+/// Its work is not bounded by how many share its entry.
+#[tokio::test(start_paused = true)]
+async fn a_list_of_operations_has_an_entry_of_its_own() {
+    let delete = |key: &str| {
+        Operation::Delete(Delete {
+            key: key.to_owned(),
+            condition: Condition::None,
+        })
+    };
+    let list = Command::Write(Write {
+        tenant: TenantId(1),
+        checks: Vec::new(),
+        operations: vec![delete("a"), delete("b")],
+        all_or_nothing: true,
+    });
+    let queue = Queue::new();
+    let mut answers = Vec::new();
+    for prepared in [put("a", 1), Prepared::new(list).0, put("b", 1)] {
+        answers.push(push(&queue, prepared).await);
+    }
+    let taken: Vec<_> = (0..3).map(|_| queue.take(Instant::now(), true).len()).collect();
+    assert_eq!(taken, [1, 1, 1]);
+}
+
+/// However many large writes wait, of the queue or for room in it.
+#[tokio::test(start_paused = true)]
+async fn a_full_line_of_large_writes_keeps_no_other_out() {
+    let queue = Queue::new();
+    let mut answers = Vec::new();
+    while let Ok(Ok(answer)) = tokio::time::timeout(Duration::ZERO, queue.push(put("k", 8 << 20), soon())).await {
+        answers.push(answer);
+    }
+    let mut more = Box::pin(queue.push(put("k", 8 << 20), soon()));
+    assert!(futures::poll!(&mut more).is_pending());
+    for prepared in [put("small", 1), sweep()] {
+        let pushed = tokio::time::timeout(Duration::ZERO, queue.push(prepared, soon())).await;
+        answers.push(pushed.expect("there is room for others").unwrap());
+    }
+    let taken: Vec<_> = (0..3).flat_map(|_| lengths(&queue.take(Instant::now(), true))).collect();
+    assert_eq!(taken.iter().filter(|length| **length < 100).count(), 2, "{taken:?}");
 }
 
 /// However many large ones wait.

@@ -133,7 +133,7 @@ pub(super) fn levels(observed: &Observed, old: Option<&ShardStatus>) -> (Option<
     let all = reports().map(known).min().filter(|_| reports().any(|report| known(report) > level));
     // Who does not answer at the moment may be the one that knows less.
     let everyone = observed.members.iter().all(|member| member.report.is_some());
-    (Some(level), if everyone || all.is_none() { all } else { kept.1.or(all) })
+    (Some(level), if everyone || all.is_none() { all } else { kept.1 })
 }
 
 /// Whether the leader knows a higher level and has found nothing yet that holds it.

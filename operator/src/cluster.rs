@@ -351,7 +351,7 @@ async fn one_pass(context: &Context, cluster: &Arc<KvCluster>, memory: &mut Memo
     }
     // Whatever else is missing comes with an event of a pod.
     let led = memory.unavailable.is_none() && shard(&status).is_some_and(|shard| shard.primary.is_some());
-    // A level that is about to rise is told at once: whoever has waited for Ready finds nothing written later.
+    // A level that is about to rise is told at once: after Ready nothing is written later.
     let settled = step == Some(Step::Converged) && settings.is_none() && led && !status::is_raising(&observed);
     Ok(if settled { CALM } else { URGENT })
 }

@@ -125,7 +125,7 @@ impl Principal {
         let Principal::Bearer(claims) = self;
         let tenant = view.tenant(&claims.sub)?;
         // The id, because a later tenant of the same name is another; the time of issue, because a released tenant that is taken over by
-        // a new object keeps its id and may begin its generations anew.
+        // a new object keeps its id and may begin its generations again.
         let accepted = tenant.state == TenantState::Active
             && tenant.id.0 == claims.tid
             && tenant.config.credential_generation == claims.r#gen
@@ -210,7 +210,7 @@ impl From<Denial> for Failure {
                 Code::TokenInvalid,
                 "the token is no longer accepted: its tenant has gone or has newer credentials; read the token from the Secret again",
             ),
-            // One sentence for a tenant of somebody else and for one that does not exist.
+            // One sentence for another's tenant and for one that does not exist.
             Denial::Tenant => failure::problem(
                 Code::TenantForbidden,
                 "the token gives no access to the tenant in the path; `@me` stands for the token's own",

@@ -282,7 +282,7 @@ impl Transport {
         }
     }
 
-    /// Asks whoever is at `address` who it is; for forming a group before ids are known. Only members of this shard are found.
+    /// Asks the member at `address` who it is; for forming a group before ids are known. Only members of this shard are found.
     ///
     /// # Errors
     /// [`CallError`].

@@ -57,7 +57,7 @@ pub(super) struct Queues {
     lease: mpsc::UnboundedSender<Asked>,
 }
 
-/// Two queues, so that nobody who trusts the lease waits for a round; `spawn` says where those run who ask for all that wait in one. They end with
+/// Two queues, so that no read that trusts the lease waits for a round; `spawn` says where the tasks run that ask for all that wait in one. They end with
 /// the queues, or with the group.
 pub(super) fn queues(inner: &Arc<Inner>, spawn: impl Fn(BoxFuture<'static, ()>) -> JoinHandle<()>) -> Queues {
     let asked_for = |barrier| {

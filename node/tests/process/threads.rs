@@ -9,7 +9,7 @@ use std::{
 
 use crate::{cluster::Cluster, http::request};
 
-/// Each is always at work: nobody needs a token for this page.
+/// Each is always at work: this page needs no token.
 const CONNECTIONS: usize = 400;
 const REQUEST: &[u8] = b"GET /api/v1/docs/errors/internal HTTP/1.1\r\nhost: test\r\n\r\n";
 const AT_A_TIME: usize = 500;
@@ -71,7 +71,7 @@ fn a_leader_stays_and_its_other_ports_answer_while_its_data_port_is_saturated() 
     });
     let received = received.into_inner();
     assert!(received > 1 << 20, "a load of {received} bytes is none");
-    assert_eq!(terms(&cluster), before, "nobody has stood for election");
+    assert_eq!(terms(&cluster), before, "no member has stood for election");
     assert_eq!(cluster.leader(), leader);
     assert!(slowest < Duration::from_secs(2), "the health port took {slowest:?}");
 }

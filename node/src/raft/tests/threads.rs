@@ -13,7 +13,7 @@ use crate::runtime::Runtimes;
 const BLOCKED: Duration = Duration::from_secs(3);
 
 /// Everything is started by tasks of the tenants' runtime, as if a member did not know its threads, and then none of these is free. With
-/// Raft's tasks among them nobody would hear a heartbeat.
+/// Raft's tasks among them no member would hear a heartbeat.
 #[test]
 fn a_leader_stays_while_no_thread_of_tenants_is_free() {
     let runtimes = Runtimes::start().unwrap();
@@ -45,7 +45,7 @@ fn a_leader_stays_while_no_thread_of_tenants_is_free() {
             writes += 1;
         }
         assert!(writes > 100, "{writes} writes in {BLOCKED:?}: they waited for the tenants' threads");
-        assert_eq!(terms(), before, "nobody has stood for election");
+        assert_eq!(terms(), before, "no member has stood for election");
         assert_eq!(fleet.leader().await, leader);
     });
     drop(runtimes.block_on(tenants.spawn(async move { drop(fleet) })));

@@ -155,6 +155,9 @@ fn a_damaged_value_is_neither_shown_nor_passed_on() {
         let view = views.latest();
         let error = view.get(ACME, "b", START).unwrap_err();
         assert!(error.is_damage() && error.to_string().contains(reason), "{error}");
+        // Rows that were read are in memory now.
+        assert_eq!(view.recall(ACME, "b", START).unwrap(), None);
+        assert!(view.get(ACME, "b", START).unwrap_err().is_damage());
         assert!(view.get(ACME, "a", START).unwrap().is_some(), "the others are as they were");
         assert!(page(&view, ACME, &ScanRange::default(), items(9), START).is_err());
         view.scrub().unwrap();

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     raft::types::{Data, Entry, Payload, log_id},
-    state::{Command, Condition, Done, Kind, Machine, Operation, Proposal, Put, TenantId, Ttl, codec},
+    state::{Command, Condition, Done, Kind, Machine, Operation, Proposal, Put, Response, TenantId, Ttl, Views, codec},
     storage::{Calls, Direction, FjallStore, KeyRange, Keyspace, Reader, Rows, Store, StoreError, Write},
 };
 
@@ -188,38 +188,41 @@ fn a_call_that_does_not_return_is_a_stall() {
     );
 }
 
+/// Applies entries of puts to a store of which the write of one batch finds no space; answers the views, and the revisions of the puts.
+fn apply_failing(entries: &[Entry], fails: u32) -> (Views, Vec<u64>) {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut machine, views) = Machine::open(Slow {
+        store: FjallStore::open(directory.path()).unwrap(),
+        get: Duration::ZERO,
+        write: Duration::ZERO,
+        fails: None,
+    })
+    .unwrap();
+    let progress = Progress::new(machine.calls());
+    let mut patience = Patience::NEW;
+    space::apply(&mut machine, &[entry(1, tenant())], &progress, &mut patience).unwrap();
+    machine.store_mut().fails = Some(fails);
+    let answers = space::apply(&mut machine, entries, &progress, &mut patience).unwrap();
+    assert!(
+        machine.store_mut().fails.is_none(),
+        "three batches were written, and one of them failed"
+    );
+    let revision = |answer: &Response| match answer.done() {
+        Some(Done::Put(written)) => written.revision,
+        _ => panic!("{answer:?}"),
+    };
+    views.latest().scrub().unwrap();
+    (views, answers.iter().map(revision).collect())
+}
+
 /// The batches before keep their answers, and what had no space is applied once.
 #[test]
 fn a_batch_that_is_cut_and_finds_no_space_half_way_answers_everything() {
     for fails in 0..3 {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut machine, views) = Machine::open(Slow {
-            store: FjallStore::open(directory.path()).unwrap(),
-            get: Duration::ZERO,
-            write: Duration::ZERO,
-            fails: None,
-        })
-        .unwrap();
-        let progress = Progress::new(machine.calls());
-        let mut patience = Patience::NEW;
-        space::apply(&mut machine, &[entry(1, tenant())], &progress, &mut patience).unwrap();
-        machine.store_mut().fails = Some(fails);
         let entries: Vec<_> = (0..10).map(|n| entry(2 + n, put(&format!("k{n}"), 4 << 20))).collect();
-        let answers = space::apply(&mut machine, &entries, &progress, &mut patience).unwrap();
-        assert!(
-            machine.store_mut().fails.is_none(),
-            "three batches were written, and one of them failed"
-        );
-        let revisions: Vec<_> = answers
-            .iter()
-            .map(|answer| match answer.done() {
-                Some(Done::Put(written)) => written.revision,
-                _ => panic!("{answer:?}"),
-            })
-            .collect();
+        let (views, revisions) = apply_failing(&entries, fails);
         assert_eq!(revisions, (2..12).collect::<Vec<_>>());
         assert_eq!(views.latest().revision(), 11);
-        views.latest().scrub().unwrap();
     }
 }
 
@@ -228,38 +231,14 @@ fn a_batch_that_is_cut_and_finds_no_space_half_way_answers_everything() {
 #[test]
 fn entries_of_many_writes_that_find_no_space_are_applied_once() {
     for fails in 0..3 {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut machine, views) = Machine::open(Slow {
-            store: FjallStore::open(directory.path()).unwrap(),
-            get: Duration::ZERO,
-            write: Duration::ZERO,
-            fails: None,
-        })
-        .unwrap();
-        let progress = Progress::new(machine.calls());
-        let mut patience = Patience::NEW;
-        space::apply(&mut machine, &[entry(1, tenant())], &progress, &mut patience).unwrap();
-        machine.store_mut().fails = Some(fails);
         let entries: Vec<_> = (0..9)
             .map(|n| match n % 2 {
                 0 => list(2 + n, (0..4).map(|m| put(&format!("k{n}/{m}"), 1 << 20))),
                 _ => entry(2 + n, put(&format!("k{n}"), 4 << 20)),
             })
             .collect();
-        let answers = space::apply(&mut machine, &entries, &progress, &mut patience).unwrap();
-        assert!(
-            machine.store_mut().fails.is_none(),
-            "three batches were written, and one of them failed"
-        );
-        let revisions: Vec<_> = answers
-            .iter()
-            .map(|answer| match answer.done() {
-                Some(Done::Put(written)) => written.revision,
-                _ => panic!("{answer:?}"),
-            })
-            .collect();
+        let (views, revisions) = apply_failing(&entries, fails);
         assert_eq!(revisions, (1..=5 * 4 + 4).map(|n| revisions[0] - 1 + n).collect::<Vec<_>>());
         assert_eq!(views.latest().revision(), *revisions.last().unwrap());
-        views.latest().scrub().unwrap();
     }
 }

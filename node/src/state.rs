@@ -39,7 +39,7 @@ pub use level::{Level, Supported};
 pub use machine::Machine;
 pub(crate) use operation::checks;
 pub use operation::{Delete, Deletion, Done, Operation, Put, Written};
-pub use record::{Header, INLINE_BYTES, Record};
+pub use record::{Header, INLINE_BYTES, Record, ValuePlace};
 pub use response::{Refusal, Response};
 pub use tenant::Tenant;
 pub use view::{Collect, Ended, Expired, ScanLimits, ScanRange, Stopped, View, Views};

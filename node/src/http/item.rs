@@ -135,10 +135,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::state::{Header, ValuePlace};
 
     fn record(kind: Kind, value: &'static [u8]) -> Record {
-        Record {
-            value: Bytes::from_static(value),
+        let value = Bytes::from_static(value);
+        let header = Header {
+            value: ValuePlace::of(&value),
             kind,
             content_type: None,
             metadata: vec![("a".into(), "1".into()), ("b".into(), "\"".into())],
@@ -147,7 +149,8 @@ mod tests {
             created_at_ms: 1_795_262_400_000,
             updated_at_ms: 1_795_262_401_000,
             expires_at_ms: Some(1_795_262_410_500),
-        }
+        };
+        Record { header, value }
     }
 
     /// covers row 29
@@ -198,8 +201,8 @@ mod tests {
         assert_eq!(whole(Kind::Bytes, b"\xff\x00")["value_base64"], "/wA=");
         assert_eq!(whole(Kind::Bytes, b"\xff\x00").get("value"), None);
         let mut lasting = record(Kind::Bytes, b"");
-        lasting.expires_at_ms = None;
-        lasting.metadata.clear();
+        lasting.header.expires_at_ms = None;
+        lasting.header.metadata.clear();
         let found: serde_json::Value = serde_json::from_slice(&of("k", &lasting, 0)).unwrap();
         assert_eq!(
             (&found["ttl_seconds"], &found["expires_at"]),

@@ -3,6 +3,8 @@
 //! Everything that decides about a record (conditions, quotas, expiry, lists of keys, the digest) needs the header alone. So background work
 //! and limits read small rows however large the values are: the header has the value's length and, of a value that lies apart, its hash.
 
+use std::ops::Deref;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -18,27 +20,21 @@ use super::{
 /// remove (and, on 256-byte records, a third of the write rate); above it a compaction of headers would copy the value again and again.
 pub const INLINE_BYTES: usize = 1 << 10;
 
-/// One record of a tenant.
+/// One record of a tenant: its header and its value, wherever that lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// Everything else.
+    pub header: Header,
     /// The value as it was sent.
     pub value: Bytes,
-    /// Its kind.
-    pub kind: Kind,
-    /// `Content-Type` as it was sent.
-    pub content_type: Option<String>,
-    /// `KV-Meta-*`, names lower case without the prefix, sorted.
-    pub metadata: Vec<(String, String)>,
-    /// The revision of its last change: its entity tag.
-    pub revision: u64,
-    /// The revision at which it came into being.
-    pub create_revision: u64,
-    /// When it came into being, Unix milliseconds.
-    pub created_at_ms: u64,
-    /// When it was last changed, Unix milliseconds.
-    pub updated_at_ms: u64,
-    /// From when on it is absent, Unix milliseconds; none = never.
-    pub expires_at_ms: Option<u64>,
+}
+
+impl Deref for Record {
+    type Target = Header;
+
+    fn deref(&self) -> &Header {
+        &self.header
+    }
 }
 
 /// Everything of a record but its value.
@@ -61,7 +57,7 @@ pub struct Header {
     /// From when on it is absent, Unix milliseconds; none = never.
     pub expires_at_ms: Option<u64>,
     /// Where its value is.
-    pub(super) value: Held,
+    pub value: ValuePlace,
 }
 
 message!(Header {
@@ -78,7 +74,7 @@ message!(Header {
 
 /// Where a value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Held {
+pub enum ValuePlace {
     /// In the header's row.
     Inline(Bytes),
     /// In keyspace `values`, under the same key.
@@ -90,7 +86,7 @@ pub(super) enum Held {
     },
 }
 
-choice!("place of a value", Held { 1 = Inline(bytes), 2 = Apart { 1 = length, 2 = hash } });
+choice!("place of a value", ValuePlace { 1 = Inline(bytes), 2 = Apart { 1 = length, 2 = hash } });
 
 /// The rows of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,40 +97,25 @@ pub(super) struct Rows {
     pub(super) value: Option<Bytes>,
 }
 
+impl ValuePlace {
+    /// Where a value is kept.
+    pub fn of(value: &Bytes) -> Self {
+        if value.len() > INLINE_BYTES {
+            ValuePlace::Apart {
+                length: value.len() as u64,
+                hash: xxh3_128(value),
+            }
+        } else {
+            ValuePlace::Inline(value.clone())
+        }
+    }
+}
+
 impl Record {
-    /// Whether it is absent at this moment.
-    pub fn is_expired(&self, now_ms: u64) -> bool {
-        self.expires_at_ms.is_some_and(|expires| expires <= now_ms)
-    }
-
-    /// What it is charged: the key, the value, metadata names and values, in bytes.
-    pub fn charge(&self, key: &str) -> u64 {
-        charge(key, self.value.len(), &self.metadata)
-    }
-
     pub(super) fn to_rows(&self) -> Rows {
-        let apart = self.value.len() > INLINE_BYTES;
-        let header = Header {
-            kind: self.kind,
-            content_type: self.content_type.clone(),
-            metadata: self.metadata.clone(),
-            revision: self.revision,
-            create_revision: self.create_revision,
-            created_at_ms: self.created_at_ms,
-            updated_at_ms: self.updated_at_ms,
-            expires_at_ms: self.expires_at_ms,
-            value: if apart {
-                Held::Apart {
-                    length: self.value.len() as u64,
-                    hash: xxh3_128(&self.value),
-                }
-            } else {
-                Held::Inline(self.value.clone())
-            },
-        };
         Rows {
-            header: header.encode(),
-            value: apart.then(|| self.value.clone()),
+            header: self.header.encode(),
+            value: self.header.is_apart().then(|| self.value.clone()),
         }
     }
 }
@@ -148,14 +129,14 @@ impl Header {
     /// How long its value is.
     pub fn value_length(&self) -> u64 {
         match &self.value {
-            Held::Inline(value) => value.len() as u64,
-            Held::Apart { length, .. } => *length,
+            ValuePlace::Inline(value) => value.len() as u64,
+            ValuePlace::Apart { length, .. } => *length,
         }
     }
 
     /// Whether its value has a row of its own.
     pub fn is_apart(&self) -> bool {
-        matches!(self.value, Held::Apart { .. })
+        matches!(self.value, ValuePlace::Apart { .. })
     }
 
     /// What the record is charged: the key, the value, metadata names and values, in bytes.
@@ -166,10 +147,10 @@ impl Header {
     /// Why this is not the value that was written with it; none when it is.
     pub(super) fn refuse(&self, found: Option<&[u8]>) -> Option<String> {
         let (found, length, hash) = match (found, &self.value) {
-            (None, Held::Inline(_)) => return None,
-            (None, Held::Apart { .. }) => return Some("the value of a record is missing".to_owned()),
-            (Some(_), Held::Inline(_)) => return Some("a value beside one in its header".to_owned()),
-            (Some(found), Held::Apart { length, hash }) => (found, *length, *hash),
+            (None, ValuePlace::Inline(_)) => return None,
+            (None, ValuePlace::Apart { .. }) => return Some("the value of a record is missing".to_owned()),
+            (Some(_), ValuePlace::Inline(_)) => return Some("a value beside one in its header".to_owned()),
+            (Some(found), ValuePlace::Apart { length, hash }) => (found, *length, *hash),
         };
         if found.len() as u64 != length {
             return Some(format!("a value of {} bytes was written with {length}", found.len()));
@@ -179,31 +160,11 @@ impl Header {
 
     /// The record, with the value that lies apart if there is one.
     pub(super) fn with(self, apart: Option<Bytes>) -> Record {
-        let Header {
-            kind,
-            content_type,
-            metadata,
-            revision,
-            create_revision,
-            created_at_ms,
-            updated_at_ms,
-            expires_at_ms,
-            value,
-        } = self;
-        Record {
-            value: match value {
-                Held::Inline(value) => value,
-                Held::Apart { .. } => apart.unwrap_or_default(),
-            },
-            kind,
-            content_type,
-            metadata,
-            revision,
-            create_revision,
-            created_at_ms,
-            updated_at_ms,
-            expires_at_ms,
-        }
+        let value = match &self.value {
+            ValuePlace::Inline(value) => value.clone(),
+            ValuePlace::Apart { .. } => apart.unwrap_or_default(),
+        };
+        Record { header: self, value }
     }
 
     pub(super) fn encode(&self) -> Bytes {

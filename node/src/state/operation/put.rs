@@ -7,7 +7,7 @@ use super::{
     checks::{self, Replaced},
 };
 use crate::{
-    state::{Condition, Kind, Record, Ttl, View, codec::numbered::message, draft::Draft, record::charge},
+    state::{Condition, Header, Kind, Record, Ttl, ValuePlace, View, codec::numbered::message, draft::Draft, record::charge},
     storage::StoreError,
 };
 
@@ -84,8 +84,8 @@ impl Put {
             ttl: _,
             condition: _,
         } = self;
-        let record = Record {
-            value,
+        let header = Header {
+            value: ValuePlace::of(&value),
             kind,
             content_type,
             metadata,
@@ -95,7 +95,7 @@ impl Put {
             updated_at_ms: now_ms,
             expires_at_ms,
         };
-        draft.put_record(tenant.id, &key, stored.as_ref(), &record);
+        draft.put_record(tenant.id, &key, stored.as_ref(), &Record { header, value });
         Ok(Written {
             revision,
             created,

@@ -307,8 +307,9 @@ fn responses_keep_their_bytes() {
 
 #[test]
 fn rows_keep_their_bytes() {
-    let record = Record {
-        value: Bytes::from_static(b"\x00\xff"),
+    let value = Bytes::from_static(b"\x00\xff");
+    let header = Header {
+        value: ValuePlace::of(&value),
         kind: Kind::Json,
         content_type: Some("a/b".to_owned()),
         metadata: vec![("n".to_owned(), "v".to_owned())],
@@ -318,6 +319,7 @@ fn rows_keep_their_bytes() {
         updated_at_ms: STAMP,
         expires_at_ms: Some(STAMP + 1),
     };
+    let record = Record { header, value };
     let tenant = Tenant {
         id: TenantId(9),
         name: "acme".to_owned(),
@@ -330,13 +332,15 @@ fn rows_keep_their_bytes() {
         revision: 5,
         settings: full_settings(),
     };
-    let large = Record {
-        value: Bytes::from(vec![b'v'; INLINE_BYTES + 1]),
+    let value = Bytes::from(vec![b'v'; INLINE_BYTES + 1]);
+    let header = Header {
+        value: ValuePlace::of(&value),
         expires_at_ms: None,
         content_type: None,
         metadata: Vec::new(),
-        ..record.clone()
+        ..record.header.clone()
     };
+    let large = Record { header, value };
     let rows = [
         ("record", record.to_rows().header),
         ("large record", large.to_rows().header),

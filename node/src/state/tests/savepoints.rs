@@ -27,8 +27,9 @@ fn shard() -> (Shard, Tables, Arc<dyn Reader>) {
 fn record(draft: &mut Draft, number: u64) -> Record {
     let revision = draft.take_revision();
     let now_ms = draft.tables.clock_ms;
-    Record {
-        value: Bytes::from(vec![b'v'; (number % 3_000) as usize]),
+    let value = Bytes::from(vec![b'v'; (number % 3_000) as usize]);
+    let header = Header {
+        value: ValuePlace::of(&value),
         kind: Kind::String,
         content_type: None,
         metadata: Vec::new(),
@@ -37,7 +38,8 @@ fn record(draft: &mut Draft, number: u64) -> Record {
         created_at_ms: now_ms,
         updated_at_ms: now_ms,
         expires_at_ms: number.is_multiple_of(2).then(|| now_ms + 1_000 + number % 5_000),
-    }
+    };
+    Record { header, value }
 }
 
 /// One change; which one follows from the number.
